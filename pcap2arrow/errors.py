@@ -1,0 +1,57 @@
+"""Every error that the three packages raise on purpose; all descend from :class:`Pcap2ArrowError`."""
+
+from __future__ import annotations
+
+
+class Pcap2ArrowError(Exception):
+    """Root of all errors raised on purpose: catch this one to catch them all."""
+
+
+class SourceError(Pcap2ArrowError):
+    """A capture or dataset can't be opened or read (missing, no permission, network)."""
+
+
+class FormatError(Pcap2ArrowError):
+    """A capture breaks its format.
+
+    ``path`` names the capture, ``offset`` is the octet where the fault begins (of compressed input: in the
+    decompressed capture), ``expected`` and ``found`` say what the format asks for and what stands there.
+    """
+
+    def __init__(self, path: str, offset: int, *, expected: str, found: str) -> None:
+        super().__init__(path, offset, expected, found)
+        self.path = path
+        self.offset = offset
+        self.expected = expected
+        self.found = found
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _format_error, (type(self), self.path, self.offset, self.expected, self.found)
+
+    def __str__(self) -> str:
+        return f"{self.path}: offset {self.offset}: expected {self.expected}, found {self.found}"
+
+
+def _format_error(kind: type[FormatError], path: str, offset: int, expected: str, found: str) -> FormatError:
+    """Rebuild a :class:`FormatError` after its way through pickle (its arguments are keyword-only)."""
+    return kind(path, offset, expected=expected, found=found)
+
+
+class LimitError(Pcap2ArrowError):
+    """Hostile input asked for more than a limit allows (decompression ratio, number of interfaces, …)."""
+
+
+class DatasetError(Pcap2ArrowError):
+    """A dataset is missing, damaged, or of a version that this release can't read."""
+
+
+class ConflictError(DatasetError):
+    """A change was refused because it contradicts what is live (a name taken, other options, a collision)."""
+
+
+class ExportError(Pcap2ArrowError):
+    """A capture can't be written as asked (no bytes stored, a time outside the format's range, …)."""
+
+
+class UsageError(Pcap2ArrowError):
+    """Arguments that contradict each other or ask for something that does not exist."""
