@@ -1,0 +1,1 @@
+"""Tests of pcap2arrow, and what they share."""
