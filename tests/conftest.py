@@ -43,11 +43,11 @@ time.tzset()
 class CorpusCapture:
     """One row of the corpus' MANIFEST.tsv: what independent tools say about a capture.
 
-    ``packets`` counts whole records; ``first_ns`` and ``last_ns`` are the times of the first and last record, integer
-    nanoseconds since 1970 rounded down, None where no packet has a time.  ``packets_tcpdump`` is how many packets
-    ``tcpdump -r`` prints before it ends with ``tcpdump_rc``; ``packets_capinfos`` is None where capinfos gives no
-    count, and ``capinfos_failed`` tells that it ended with an error.  ``tcpdump_error`` and ``structure_note`` are
-    empty where there is nothing to say.
+    ``packets`` counts whole records; ``first_ns`` and ``last_ns`` are the times of the first and last record,
+    integer nanoseconds since 1970 rounded down, None where no packet has a time.  ``packets_tcpdump`` is how
+    many packets ``tcpdump -r`` prints before it ends with ``tcpdump_rc``; ``packets_capinfos`` is None where
+    capinfos gives no count, and ``capinfos_failed`` tells that it ended with an error.  ``tcpdump_error`` and
+    ``structure_note`` are empty where there is nothing to say.
     """
 
     name: str
