@@ -1,0 +1,296 @@
+"""Where a capture's octets come from: a local file, a URL, standard input; compressed or not.
+
+Whatever it is, a reader sees one thing: a size, and octets at any offset.  Compressed input and standard input are
+spooled to a temporary file through bounded memory.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcap2arrow.errors import LimitError, SourceError
+from pcap2arrow.savefile.batch import PAD
+
+STANDARD_INPUT = "-"
+MAX_RATIO = 2048
+"""A compressed capture that grows by more than this is refused; gzip can't pass 1 032."""
+
+_RATIO_COUNTS_FROM = 64 << 20
+_SPOOL_STEP = 1 << 18
+_MAX_WINDOW_LOG = 27  # memory that a zstd stream may ask for: 128 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells a stored file from itself after a change, without reading it; None where the store has no such thing."""
+
+    path: str
+    size: int | None = None
+    mtime_ns: int | None = None
+    inode: int | None = None
+    etag: str | None = None
+
+
+class _Octets(Protocol):
+    """Random access to stored octets."""
+
+    size: int
+
+    def read_into(self, offset: int, target: memoryview) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _LocalFile:
+    file: IO[bytes]
+    size: int
+
+    def read_into(self, offset: int, target: memoryview) -> int:
+        done = 0
+        while done < len(target):
+            count = os.preadv(self.file.fileno(), [target[done:]], offset + done)
+            if not count:
+                break
+            done += count
+        return done
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteFile:
+    filesystem: Any
+    path: str
+    size: int
+
+    def read_into(self, offset: int, target: memoryview) -> int:
+        octets = self.filesystem.cat_file(self.path, start=offset, end=offset + len(target))
+        target[: len(octets)] = octets
+        return len(octets)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A capture's octets, decompressed: ``size`` of them.
+
+    ``name`` is what messages call it; ``compression`` names the compression that was undone, if any; ``cut`` says
+    why decompression ended before the end, '' if it did not.
+    """
+
+    name: str
+    octets: _Octets
+    compression: str | None = None
+    cut: str = ""
+
+    pad = PAD
+
+    @property
+    def size(self) -> int:
+        """Octets of the capture."""
+        return self.octets.size
+
+    def window(self, offset: int, length: int) -> NDArray[np.uint8]:
+        """``length`` octets from ``offset`` on, followed by :data:`PAD` zeros.
+
+        Raises SourceError where the file has become shorter than it was.
+        """
+        data = np.empty(length + PAD, dtype=np.uint8)
+        try:
+            count = self.octets.read_into(offset, memoryview(data)[:length])
+        except OSError as error:
+            raise SourceError(f"{self.name}: can't read at offset {offset}: {error}") from error
+        if count < length:
+            raise SourceError(f"{self.name}: input changed: it ends at {offset + count} of {self.size} octets")
+        data[length:] = 0
+        return data
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` octets from ``offset`` on; fewer at the end."""
+        length = max(min(length, self.size - offset), 0)
+        return self.window(offset, length)[:length].tobytes()
+
+
+def stamp(path: str) -> Stamp:
+    """The stamp of a stored capture as it is now.  Raises SourceError if there is none."""
+    if path == STANDARD_INPUT:
+        return Stamp(path)
+    try:
+        if is_url(path):
+            filesystem, inner = _filesystem(path)
+            found = filesystem.info(inner)
+            etag = found.get("ETag") or found.get("etag")
+            return Stamp(path, int(found["size"]), None, None, str(etag) if etag else None)
+        status = Path(path).stat()
+    except (OSError, ValueError, ImportError) as error:
+        raise SourceError(f"{path}: {_reason(error)}") from error
+    return Stamp(str(Path(path).absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def is_url(path: str) -> bool:
+    """Whether a path names a place by URL, such as ``s3://bucket/key``."""
+    return "://" in path
+
+
+def compression_of(head: bytes) -> str | None:
+    """Name of the compression whose stream begins with these octets, None if it is none."""
+    return next((name for name, (magic, _) in _COMPRESSIONS.items() if head.startswith(magic)), None)
+
+
+@contextmanager
+def open_source(path: str, *, name: str | None = None, spool: str | None = None) -> Iterator[Source]:
+    """Open a capture: a local path, a URL that fsspec knows, or ``-`` for standard input.
+
+    ``spool`` is the folder for temporary files.  Raises SourceError where it can't be opened, LimitError where it
+    decompresses beyond :data:`MAX_RATIO`.
+    """
+    name = name or path
+    with _open_stored(path, spool) as stored:
+        source = Source(name, stored)
+        compression = compression_of(source.read(0, 6))
+        if compression is None:
+            yield source
+            return
+        with tempfile.TemporaryFile(dir=spool) as file:
+            cut = _decompress(stored, compression, file, name)
+            yield Source(name, _LocalFile(file, file.tell()), compression, cut)
+
+
+@contextmanager
+def _open_stored(path: str, spool: str | None) -> Iterator[_Octets]:
+    try:
+        if path == STANDARD_INPUT:
+            with tempfile.TemporaryFile(dir=spool) as file:
+                shutil.copyfileobj(sys.stdin.buffer, file, _SPOOL_STEP)
+                file.flush()
+                yield _LocalFile(file, file.tell())
+        elif is_url(path):
+            filesystem, inner = _filesystem(path)
+            yield _RemoteFile(filesystem, inner, int(filesystem.info(inner)["size"]))
+        else:
+            with Path(path).open("rb") as file:
+                if not Path(path).is_file():
+                    raise SourceError(f"{path}: not a regular file")
+                yield _LocalFile(file, os.fstat(file.fileno()).st_size)
+    except (OSError, ImportError) as error:
+        raise SourceError(f"{path}: {_reason(error)}") from error
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(url)
+    return filesystem, path
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+class _Stream(Protocol):
+    def read1(self, size: int, /) -> bytes: ...
+
+
+def _open_zstd(file: IO[bytes]) -> _Stream:
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << _MAX_WINDOW_LOG)
+    return decompressor.stream_reader(file, read_across_frames=True)
+
+
+def _open_lz4(file: IO[bytes]) -> _Stream:
+    import lz4.frame
+
+    stream: _Stream = lz4.frame.LZ4FrameFile(file)
+    return stream
+
+
+_COMPRESSIONS: dict[str, tuple[bytes, Callable[[IO[bytes]], _Stream]]] = {
+    "gzip": (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
+    "bzip2": (b"BZh", bz2.BZ2File),
+    "xz": (b"\xfd7zXZ\0", lzma.LZMAFile),
+    "zstd": (b"\x28\xb5\x2f\xfd", _open_zstd),
+    "lz4": (b"\x04\x22\x4d\x18", _open_lz4),
+}
+
+
+class _Sequential:
+    """Stored octets as the file object that decompressors want; ``position`` tells how many they took."""
+
+    def __init__(self, stored: _Octets) -> None:
+        self._stored = stored
+        self.position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        left = self._stored.size - self.position
+        target = memoryview(bytearray(left if size < 0 else min(size, left)))
+        count = self._stored.read_into(self.position, target)
+        self.position += count
+        return bytes(target[:count])
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def tell(self) -> int:
+        return self.position
+
+    closed = False
+
+
+def _decompress(stored: _Octets, compression: str, target: IO[bytes], name: str) -> str:
+    """Decompress everything into ``target``; the result says why it ended early, '' if it did not."""
+    file = _Sequential(stored)
+    written = 0
+    try:
+        stream = _COMPRESSIONS[compression][1](file)  # type: ignore[arg-type]
+        while octets := stream.read1(_SPOOL_STEP):
+            target.write(octets)
+            written += len(octets)
+            if written > max(_RATIO_COUNTS_FROM, file.position * MAX_RATIO):
+                raise LimitError(f"{name}: {file.position} octets of {compression} grow more than {MAX_RATIO} times")
+    except (EOFError, OSError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, *_zstd_errors(compression)) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        return f"expected more {compression} data at octet {file.position}, found: {_reason(error)}"
+    finally:
+        target.flush()
+    return ""
+
+
+def _zstd_errors(compression: str) -> tuple[type[Exception], ...]:
+    if compression != "zstd":
+        return ()
+    import zstandard
+
+    return (zstandard.ZstdError,)
+
+
+def peek(path: str, length: int = 16) -> bytes:
+    """The first octets of a capture, of a compressed one those inside; as many as there are.
+
+    Raises SourceError where the file can't be opened.
+    """
+    with _open_stored(path, None) as stored:
+        head = Source(path, stored).read(0, max(length, 6))
+        compression = compression_of(head)
+        if compression is None:
+            return head[:length]
+        stream = _COMPRESSIONS[compression][1](_Sequential(stored))  # type: ignore[arg-type]
+        try:
+            return stream.read1(length)[:length]
+        except (EOFError, OSError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, *_zstd_errors(compression)):
+            return b""
