@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pcap2arrow.errors import FormatError
 from pcap2arrow.savefile.batch import Gap, Records
-from pcap2arrow.savefile.walk import Octets, Positions
+from pcap2arrow.savefile.walk import Octets, Positions, words
 
 ByteOrder = Literal["<", ">"]
 HEADER_LENGTH = 24
@@ -98,18 +98,12 @@ class PcapHeader:
     def _most_significant(self) -> int:
         return 3 if self.order == "<" else 0
 
-    def _word(self, data: Octets, at: Positions) -> NDArray[np.int64]:
-        octets = [data[at + k].astype(np.int64) for k in range(4)]
-        if self.order == ">":
-            octets.reverse()
-        return octets[0] | octets[1] << 8 | octets[2] << 16 | octets[3] << 24
-
     def _caplen(self, data: Octets, at: Positions) -> NDArray[np.int64]:
         if self.swapped == "never":
-            return self._word(data, at + 8)
+            return words(data, at + 8, self.order)
         if self.swapped == "always":
-            return self._word(data, at + 12)
-        return np.minimum(self._word(data, at + 8), self._word(data, at + 12))
+            return words(data, at + 12, self.order)
+        return np.minimum(words(data, at + 8, self.order), words(data, at + 12, self.order))
 
     def lengths(self, data: Octets, at: Positions) -> Positions:
         """Length of the record at each position, 0 where its captured length is more than libpcap believes."""
@@ -128,17 +122,18 @@ class PcapHeader:
 
     def plausible(self, data: Octets, at: Positions) -> NDArray[np.bool_]:
         """Whether a record header of an ordinary packet may stand there: all fields in their usual ranges."""
-        top = at + self._most_significant
-        result: NDArray[np.bool_] = (data[top + 8] == 0) & (data[top + 12] == 0)
-        result &= data[top + 4] <= (0x3B if self.ticks == 10**9 else 0)
-        index = np.flatnonzero(result)
+        top = self._most_significant
+        index = np.flatnonzero(data[at + (top + 4)] <= (0x3B if self.ticks == 10**9 else 0))
+        index = index[data[at[index] + (top + 8)] == 0]
+        index = index[data[at[index] + (top + 12)] == 0]
         here = at[index]
-        caplen, frame_len = self._word(data, here + 8), self._word(data, here + 12)
+        caplen, frame_len = words(data, here + 8, self.order), words(data, here + 12, self.order)
         if self.swapped != "never":
             caplen, frame_len = np.minimum(caplen, frame_len), np.maximum(caplen, frame_len)
         good = (caplen > 0) & (caplen <= self._max_caplen) & (caplen <= frame_len)
-        good &= self._word(data, here + 4) < self.ticks
-        result[index] = good
+        good &= words(data, here + 4, self.order) < self.ticks
+        result = np.zeros(len(at), dtype=np.bool_)
+        result[index[good]] = True
         return result
 
     def records(self, data: Octets, start: Positions) -> Records:

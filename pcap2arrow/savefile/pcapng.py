@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pcap2arrow.savefile.batch import Gap, Records
 from pcap2arrow.savefile.pcap import ByteOrder, effective_snap_length, max_caplen
 from pcap2arrow.savefile.ticks import is_exact, to_nanoseconds
-from pcap2arrow.savefile.walk import Octets, Positions
+from pcap2arrow.savefile.walk import Octets, Positions, words
 
 SECTION_HEADER = 0x0A0D0D0A
 INTERFACE, OLD_PACKET, SIMPLE_PACKET, NAMES, STATISTICS, ENHANCED_PACKET, SECRETS = 1, 2, 3, 4, 5, 6, 10
@@ -74,18 +74,14 @@ class BlockFraming:
     order: ByteOrder
     min_length: int = 12
 
-    def _word(self, data: Octets, at: Positions) -> NDArray[np.int64]:
-        words = np.ndarray((len(data) - 3,), dtype="V4", buffer=data, strides=(1,))[at]
-        return words.view(self.order + "u4").astype(np.int64)
-
     def lengths(self, data: Octets, at: Positions) -> Positions:
         """Length of the block at each position; 0 for a section header, a bad length, or a trailer that differs."""
-        length = self._word(data, at + 4)
+        length = words(data, at + 4, self.order)
         good = (length >= 12) & (length <= MAX_BLOCK) & (length & 3 == 0)
-        good &= self._word(data, at) != SECTION_HEADER
+        good &= words(data, at, self.order) != SECTION_HEADER
         trailer = np.where(good, at + length - 4, at)
         inside = trailer <= len(data) - 4
-        good &= ~inside | (self._word(data, np.where(inside, trailer, at)) == length)
+        good &= ~inside | (words(data, np.where(inside, trailer, at), self.order) == length)
         return np.where(good, length, 0)
 
     def length(self, data: Octets, at: int) -> int:
@@ -103,7 +99,7 @@ class BlockFraming:
         result: NDArray[np.bool_] = data[at + (7 if self.order == "<" else 4)] <= MAX_BLOCK >> 24
         index = np.flatnonzero(result)
         here = at[index]
-        result[index] = np.isin(self._word(data, here), _KNOWN_BLOCKS) & (self.lengths(data, here) > 0)
+        result[index] = np.isin(words(data, here, self.order), _KNOWN_BLOCKS) & (self.lengths(data, here) > 0)
         return result
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ LANES = 1024
 MIN_RECORDS_PER_LANE = 16
 GUESS_STRIDE = 256  # positions tried at once for each lane that has no guess yet
 GUESS_REACH = 4096  # positions tried at most
+GUESSED_ENOUGH = 0.97  # of the lanes; those that are far from any boundary are not worth the search
 
 
 class Framing(Protocol):
@@ -40,6 +41,12 @@ class Framing(Protocol):
 
     def plausible(self, data: Octets, at: Positions) -> NDArray[np.bool_]:
         """Whether a record is likely to begin there: stricter than ``lengths`` > 0, for guesses only."""
+
+
+def words(data: Octets, at: Positions, order: Literal["<", ">"]) -> Positions:
+    """The 32-bit words at those positions, as int64."""
+    gathered = np.ndarray((len(data) - 3,), dtype="V4", buffer=data, strides=(1,))[at]
+    return gathered.view(order + "u4").astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ def _guess(data: Octets, begin: int, limit: int, size: int, lanes: int, framing:
         has = hit[np.arange(len(grid)), first]
         found[open_lanes[has]] = grid[has, first[has]]
         open_lanes = open_lanes[~has]
-        if not len(open_lanes):
+        if len(open_lanes) <= (1 - GUESSED_ENOUGH) * lanes:
             break
     found = found[(found >= 0) & (found < limit)]
     return np.unique(np.concatenate([[begin], found]))
