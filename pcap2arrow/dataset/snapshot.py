@@ -1,0 +1,255 @@
+"""What a dataset holds at one version: captures, the files that hold them, and how a change leads to the next
+version.
+
+Plain values; nothing here touches a disk.  Whatever is read from a dataset becomes one of these values first,
+so their checks are what a hostile log has to pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from pcap2arrow.errors import ConflictError, DatasetError
+
+Table = Literal["packets", "captures", "blocks"]
+"""A table of the dataset, and the folder that holds its files."""
+
+TABLES: tuple[Table, ...] = get_args(Table)
+
+_PATH = re.compile(r"(packets|captures|blocks)(/[A-Za-z0-9_=+,][A-Za-z0-9._=+,-]*)+\.parquet", re.ASCII)
+_UINT64 = range(2**64)
+_INT64 = range(-(2**63), 2**63)
+_SIZES = range(2**63)
+
+
+def check_path(path: str) -> None:
+    """Refuse a file path that is not ``<table>/….parquet`` made of ordinary characters.
+
+    Absolute paths, ``..``, hidden names and characters that a URL would escape are out, so that a path from a
+    log never leaves the dataset.
+
+    Raises:
+        DatasetError: naming the path.
+    """
+    if len(path) > 1024 or _PATH.fullmatch(path) is None:
+        raise DatasetError(f"{path!r} is no path of a data file")
+
+
+def _check_integer(value: int | None, allowed: range, what: str) -> None:
+    if value is not None and value not in allowed:
+        raise DatasetError(f"{what} is {value}, outside {allowed.start} to {allowed.stop - 1}")
+
+
+def _check_text(value: str, what: str) -> None:
+    """Refuse a string that is no Unicode; only names of captures and their paths may be such."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DatasetError(f"{what} is no Unicode: {value!r}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A Parquet file of the dataset.
+
+    ``path`` is relative to the dataset and starts with the table's name; ``rows`` and ``size`` (octets) are
+    the file's. ``ranges`` gives the least and greatest value per column, as integers (times in nanoseconds
+    since 1970, booleans as 0 and 1): no row lies outside, nulls apart.  A column that is absent tells
+    nothing.
+    """
+
+    path: str
+    table: Table
+    rows: int
+    size: int
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        if not self.path.startswith(f"{self.table}/"):
+            raise DatasetError(f"{self.path!r} lies outside the folder of the table {self.table!r}")
+        _check_integer(self.rows, _SIZES, "number of rows")
+        _check_integer(self.size, _SIZES, "size")
+        _check_text("".join(self.ranges), "name of a column")
+        for column, (least, greatest) in self.ranges.items():
+            if not -(2**63) <= least <= greatest < 2**64:
+                raise DatasetError(f"{self.path}: {least} to {greatest} is no range of {column}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a capture was read from, as it stood then: what tells an unchanged one without reading it.
+
+    ``size`` in octets, ``mtime_ns`` in nanoseconds since 1970.  Null is what the place does not know: a URL
+    has an ``etag`` and no ``inode``, a local file the reverse, standard input nothing but its ``path`` ``-``.
+    """
+
+    path: str
+    size: int | None = None
+    mtime_ns: int | None = None
+    inode: int | None = None
+    etag: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_integer(self.size, _SIZES, "size of a source")
+        _check_integer(self.mtime_ns, _INT64, "modification time of a source")
+        _check_integer(self.inode, _UINT64, "inode of a source")
+        _check_text(self.etag or "", "etag of a source")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCapture:
+    """A capture under one name, with the files that hold it.
+
+    ``identity`` tells its content (hexadecimal), ``capture_id`` is the table's short form of it, ``options``
+    how it was converted (any text, compared as a whole).  ``packets`` is the sum of the rows of its packets
+    files.  ``first_time`` is its first record's time in nanoseconds since 1970, null without one.  Captures
+    of the same identity under other names share files of packets and blocks.
+    """
+
+    name: str
+    capture_id: int
+    identity: str
+    options: str
+    packets: int
+    first_time: int | None
+    source: Source
+    files: tuple[DataFile, ...]
+
+    def __post_init__(self) -> None:
+        _check_integer(self.capture_id, _UINT64, "capture id")
+        _check_integer(self.packets, _SIZES, "number of packets")
+        _check_integer(self.first_time, _INT64, "first time")
+        _check_text(self.identity, "identity")
+        _check_text(self.options, "options")
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        """Sort key of captures in a dataset: (first time, name); one without a time comes first."""
+        return self.first_time is not None, self.first_time or 0, self.name
+
+    @property
+    def last_time(self) -> int | None:
+        """Greatest time of a packet, in nanoseconds since 1970; null where no packet has a time."""
+        times = [
+            file.ranges["time"][1] for file in self.files if file.table == "packets" and "time" in file.ranges
+        ]
+        return max(times, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit does: first names go, then captures come; a name in both is replaced."""
+
+    add: tuple[LiveCapture, ...] = ()
+    remove: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.add or self.remove)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A dataset at one version; never changes.
+
+    ``captures`` are the live ones by name.  ``names`` are the names of each capture id, in the order in which
+    they came.
+    """
+
+    version: int
+    captures: Mapping[str, LiveCapture]
+    names: Mapping[int, tuple[str, ...]] = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, version: int, captures: Iterable[LiveCapture] = ()) -> Snapshot:
+        """Snapshot of these captures.
+
+        Raises:
+            ConflictError: if they contradict each other (see :meth:`after`).
+        """
+        return cls(version - 1, {}, {}).after(Change(add=tuple(captures)))
+
+    def ordered(self) -> tuple[LiveCapture, ...]:
+        """Captures in the dataset's order: by first time, then name."""
+        return tuple(sorted(self.captures.values(), key=lambda capture: capture.order))
+
+    def of_content(self, capture: LiveCapture) -> tuple[LiveCapture, ...]:
+        """Live captures with the capture id of ``capture``: the same content under every name that it has."""
+        return tuple(self.captures[name] for name in self.names.get(capture.capture_id, ()))
+
+    def files(self, table: Table) -> tuple[DataFile, ...]:
+        """Live files of a table in the captures' order, each once, however many names share it."""
+        files = {
+            file.path: file for capture in self.ordered() for file in capture.files if file.table == table
+        }
+        return tuple(files.values())
+
+    def paths(self) -> set[str]:
+        """Paths of all live files."""
+        return {file.path for capture in self.captures.values() for file in capture.files}
+
+    def after(self, *changes: Change) -> Snapshot:
+        """The snapshot to which ``changes`` lead, one version each.
+
+        Raises:
+            ConflictError: if a change removes what is not live, adds a name that is, gives a capture id to
+                two contents or to two conversions of one, or a capture other packets than its files hold.
+        """
+        captures, names = dict(self.captures), dict(self.names)
+        for change in changes:
+            for name in change.remove:
+                _remove(captures, names, name)
+            for capture in change.add:
+                _add(captures, names, capture)
+        return Snapshot(self.version + len(changes), captures, names)
+
+
+def _remove(captures: dict[str, LiveCapture], names: dict[int, tuple[str, ...]], name: str) -> None:
+    capture = captures.pop(name, None)
+    if capture is None:
+        raise ConflictError(f"capture {name!r} is not in the dataset")
+    rest = tuple(other for other in names[capture.capture_id] if other != name)
+    if rest:
+        names[capture.capture_id] = rest
+    else:
+        del names[capture.capture_id]
+
+
+def _add(captures: dict[str, LiveCapture], names: dict[int, tuple[str, ...]], capture: LiveCapture) -> None:
+    if capture.name in captures:
+        raise ConflictError(f"capture {capture.name!r} is already in the dataset")
+    held = sum(file.rows for file in capture.files if file.table == "packets")
+    if held != capture.packets:
+        raise ConflictError(
+            f"capture {capture.name!r} has {capture.packets} packets, but its files hold {held}"
+        )
+    same = names.get(capture.capture_id, ())
+    if same:
+        _check_same_content(captures[same[0]], capture)
+    captures[capture.name] = capture
+    names[capture.capture_id] = (*same, capture.name)
+
+
+def _check_same_content(live: LiveCapture, capture: LiveCapture) -> None:
+    if live.identity != capture.identity:
+        raise ConflictError(
+            f"captures {live.name!r} and {capture.name!r} differ, but have the same capture id "
+            f"{capture.capture_id}: they can't be in one dataset"
+        )
+    if live.options != capture.options:
+        raise ConflictError(
+            f"capture {capture.name!r} has the content of {live.name!r}, which was converted with other "
+            f"options ({live.options}, now {capture.options}): a capture is converted one way at a time"
+        )
+    if shared_files(live) != shared_files(capture):
+        raise ConflictError(
+            f"captures {live.name!r} and {capture.name!r} have the same content, but not the same files"
+        )
+
+
+def shared_files(capture: LiveCapture) -> tuple[DataFile, ...]:
+    """Files that every name of a content shares: those of packets and blocks."""
+    return tuple(file for file in capture.files if file.table != "captures")
