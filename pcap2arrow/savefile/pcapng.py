@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pcap2arrow.savefile.batch import Gap, Records
+from pcap2arrow.savefile.batch import PAD, Gap, Records
 from pcap2arrow.savefile.pcap import ByteOrder, effective_snap_length, max_caplen
 from pcap2arrow.savefile.ticks import is_exact, to_nanoseconds
 from pcap2arrow.savefile.walk import Octets, Positions, words
@@ -69,7 +69,10 @@ class SectionState:
 
 @dataclass(frozen=True, slots=True)
 class BlockFraming:
-    """Framing of the blocks of one section: it stops at the next section header, which may turn the byte order."""
+    """Framing of the blocks of one section: it stops at the next section header, which may turn the byte order.
+
+    The trailer of a block counts where the window holds it: the :data:`PAD` octets at the window's end are none.
+    """
 
     order: ByteOrder
     min_length: int = 12
@@ -80,7 +83,7 @@ class BlockFraming:
         good = (length >= 12) & (length <= MAX_BLOCK) & (length & 3 == 0)
         good &= words(data, at, self.order) != SECTION_HEADER
         trailer = np.where(good, at + length - 4, at)
-        inside = trailer <= len(data) - 4
+        inside = trailer <= len(data) - PAD - 4
         good &= ~inside | (words(data, np.where(inside, trailer, at), self.order) == length)
         return np.where(good, length, 0)
 
@@ -90,7 +93,7 @@ class BlockFraming:
         if kind == SECTION_HEADER or not 12 <= length <= MAX_BLOCK or length & 3:
             return 0
         end = at + length
-        if end <= len(data) and struct.unpack_from(self.order + "I", data, end - 4)[0] != length:
+        if end <= len(data) - PAD and struct.unpack_from(self.order + "I", data, end - 4)[0] != length:
             return 0
         return int(length)
 
