@@ -57,9 +57,13 @@ def test_windows_hold_what_was_built(capture: Capture, window: int, tmp_path: Pa
     path = tmp_path / "capture"
     path.write_bytes(capture.data)
     packets, tiles, gaps = read(path, window)
-    assert packets == list(capture.packets)
     broken = [gap.offset for gap in gaps if gap.kind in ("tail", "damage")]
-    assert broken == ([] if capture.cut_at is None else [capture.cut_at])
+    if capture.cut_at is None:
+        assert packets == list(capture.packets)
+        assert broken == []
+    else:  # what is left of the last record may look like records
+        assert packets[: len(capture.packets)] == list(capture.packets)
+        assert broken[0] == capture.cut_at
     ends = [0, *(end for _, end in tiles)]
     assert [begin for begin, _ in tiles] == ends[:-1]
     assert ends[-1] == len(capture.data)
