@@ -174,9 +174,10 @@ class _Interface:
     fcs_len: int
 
     def time(self, ticks: int) -> int | None:
-        """Nanoseconds since 1970, rounded down; None where they do not fit 64 bits."""
-        nanoseconds = ticks * 10**9 // self.units + self.offset * 10**9
-        return nanoseconds if -(2**63) <= nanoseconds < 2**63 else None
+        """Nanoseconds since 1970, rounded down; None where they, with or without offset, do not fit 64 bits."""
+        counted = ticks * 10**9 // self.units
+        nanoseconds = counted + self.offset * 10**9
+        return nanoseconds if counted < 2**63 and -(2**63) <= nanoseconds < 2**63 else None
 
     def ticks_near(self, seconds: int) -> int:
         return min(max((seconds - self.offset) * self.units, 0), 2**64 - 1)
@@ -210,7 +211,7 @@ class Variety:
 
 EVERYTHING = Variety(ALL_RESOLUTIONS, LINK_TYPES)
 
-_OFFSETS = (None, None, None, 3600, -7200, 1_084_443_000, -(2**31), 2**62, -(2**63))
+_OFFSETS = (None, None, None, 3600, -7200, 1_084_443_000, -(2**31), 2**62)
 
 
 @st.composite
