@@ -174,7 +174,7 @@ class _Interface:
     fcs_len: int
 
     def time(self, ticks: int) -> int | None:
-        """Nanoseconds since 1970, rounded down; None where they, with or without offset, do not fit 64 bits."""
+        """Nanoseconds since 1970, rounded down; None where they do not fit 64 bits, offset or not."""
         counted = ticks * 10**9 // self.units
         nanoseconds = counted + self.offset * 10**9
         return nanoseconds if counted < 2**63 and -(2**63) <= nanoseconds < 2**63 else None

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from tests.captures import UP_TO_NANOSECONDS, Capture, Variety, captures, pcap_captures, pcapng_captures
 from tests.frames import LINK_TYPES
-from tests.oracles.reader import Packet, whole_packets
+from tests.oracles.reader import whole_packets
 
 
 @settings(max_examples=200)
