@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcap2arrow.conversion.scan import BlockScan, RangeScan, block_count, prove, ranges, scan_range
+from pcap2arrow.errors import FormatError
 from pcap2arrow.savefile.batch import Gap
 from pcap2arrow.savefile.reader import Position, read_header, read_windows
 from pcap2arrow.savefile.source import open_source
 from tests import blocks
 from tests.captures import Capture, captures
-from tests.oracles.reader import Packet, whole_packets
+from tests.conftest import CorpusCapture
+from tests.oracles.reader import DamageError, Packet, whole_packets
+from tests.oracles.reader import packets as plain_packets
 
 
 def read(path: Path, window: int) -> tuple[list[Packet], list[tuple[int, int]], list[Gap]]:
@@ -67,6 +71,43 @@ def test_windows_hold_what_was_built(capture: Capture, window: int, tmp_path: Pa
     ends = [0, *(end for _, end in tiles)]
     assert [begin for begin, _ in tiles] == ends[:-1]
     assert ends[-1] == len(capture.data)
+
+
+def test_corpus_is_read_as_by_the_plain_reader(manifest: list[CorpusCapture]) -> None:
+    """Of damaged captures everything before the damage, which is reported where the plain reader stops.
+
+    Where that is in a file header, the whole header is reported, and reading goes on if its records can be told.
+    """
+    differences = []
+    for capture in (row for row in manifest if row.is_capture):
+        expected, stopped = _plainly(capture.path)
+        try:
+            packets, tiles, gaps = read(capture.path, 1 << 24)
+        except FormatError:
+            if not expected:
+                continue
+            raise
+        compared = packets if stopped is None else packets[: len(expected)]
+        broken = [gap.offset for gap in gaps if gap.expected]
+        ends = [0, *(end for _, end in tiles)]
+        tiled = [begin for begin, _ in tiles] == ends[:-1] and ends[-1] == capture.size
+        if stopped is not None and stopped < 24:
+            stopped = 0
+        if compared != expected or not tiled or broken[:1] != ([] if stopped is None else [stopped]):
+            differences.append((capture.name, len(packets), len(expected), broken[:1], stopped, tiled))
+    assert differences == []
+
+
+def _plainly(path: Path) -> tuple[list[Packet], int | None]:
+    """Packets as the plain reader gives them, times that do not fit made None, and where it stops early."""
+    found: list[Packet] = []
+    try:
+        for packet in plain_packets(path):
+            fits = packet.time is not None and packet.time < 2**63
+            found.append(packet if fits else replace(packet, time=None))
+    except DamageError as error:
+        return found, error.offset
+    return found, None
 
 
 @settings(max_examples=100)
