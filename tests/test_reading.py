@@ -76,7 +76,7 @@ def test_windows_hold_what_was_built(capture: Capture, window: int, tmp_path: Pa
 def test_corpus_is_read_as_by_the_plain_reader(manifest: list[CorpusCapture]) -> None:
     """Of damaged captures everything before the damage, which is reported where the plain reader stops.
 
-    Where that is in a file header, the whole header is reported, and reading goes on if its records can be told.
+    Where that is in a file header, the whole header is reported, and reading goes on if it can.
     """
     differences = []
     for capture in (row for row in manifest if row.is_capture):
