@@ -176,16 +176,18 @@ def read_blocks(data: Octets, start: Positions, state: SectionState, *, base: in
     if not state.supported:
         is_packet[:] = False
     interfaces = list(state.interfaces)
-    known = np.full(len(start), len(interfaces) - state.first)
+    defined = np.zeros(len(start), dtype=np.int64)
     for row in np.flatnonzero(~is_packet):
         at, octets, wrong = int(start[row]), int(length[row]), ("", "")
         if not state.supported:
             gaps[at] = Gap(base + at, octets, "damage", int(kind[row]), "a section of version 1.0 or 1.2", "another")
             continue
         if kind[row] == INTERFACE:
+            before = len(interfaces)
             wrong = _define(bytes(data[at : at + octets]), state, interfaces)
-            known[row:] = len(interfaces) - state.first
+            defined[row] = len(interfaces) - before
         gaps[at] = Gap(base + at, octets, "block", int(kind[row]), *wrong)
+    known = len(state.interfaces) - state.first + np.cumsum(defined)
     state = replace(state, interfaces=tuple(interfaces)) if len(interfaces) > len(state.interfaces) else state
     rows = np.flatnonzero(is_packet)
     packets = _packets(data, start[rows], head[rows], known[rows], state)

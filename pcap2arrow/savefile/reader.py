@@ -17,8 +17,8 @@ from pcap2arrow.savefile.pcapng import BlockFraming, SectionState
 from pcap2arrow.savefile.source import Source
 from pcap2arrow.savefile.walk import Framing, begins_chain, walk
 
-WINDOW = 16 << 20
-_AFTER_DAMAGE = 1 << 16  # a window that damage ends is walked in vain, so windows start small again
+WINDOW = (16 << 20) + (1 << 18)  # a little more than a quarter of a block: four make one
+_SMALL_WINDOW = 1 << 16  # windows grow from here after damage or a new section, which end them early
 _SEARCH_STEP = 1 << 18
 _SEARCH_REACH = 2 << 20  # octets that a chain of four plausible records may take
 _LINKS = 4
@@ -75,8 +75,12 @@ def read_windows(
         rows = len(done.records)
         if rows:
             mean_length = max((done.end - done.begin) // rows, 16)
-        damaged = any(gap.kind == "damage" for gap in done.gaps)
-        span = _AFTER_DAMAGE if damaged else min(max(span, _AFTER_DAMAGE) * 4, window)
+        span = _SMALL_WINDOW if _ends_early(done) else min(max(span, _SMALL_WINDOW) * 4, window)
+
+
+def _ends_early(done: Window) -> bool:
+    """Whether the window holds damage or a further section: another such may come soon."""
+    return any(gap.kind == "damage" or (gap.block_type == pcapng.SECTION_HEADER and gap.offset) for gap in done.gaps)
 
 
 def _needed(data: NDArray[np.uint8], header: PcapHeader | None, position: Position) -> int:
