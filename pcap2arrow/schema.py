@@ -208,3 +208,88 @@ def arrow_schema(*, bytes_stored: bool = True) -> pa.Schema:
         if bytes_stored or column.name not in BYTES_COLUMNS
     ]
     return pa.schema(fields, metadata={"pcap2arrow.schema_version": str(VERSION)})
+
+
+@cache
+def block_schema() -> pa.Schema:
+    """Arrow schema of the blocks table: what in a capture is no packet record, so that both tile the capture.
+
+    ``kind`` is header, block, damage or tail; ``block_type`` is pcapng's; ``reason`` says what is wrong, null where
+    nothing is; ``content`` holds the octets, null unless frames are stored.  A long stretch takes several rows.
+    """
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("capture_id", pa.uint64(), nullable=False),
+            pa.field("offset", pa.uint64(), nullable=False),
+            pa.field("length", pa.uint64(), nullable=False),
+            pa.field("kind", pa.string(), nullable=False),
+            pa.field("block_type", pa.uint32()),
+            pa.field("reason", pa.string()),
+            pa.field("content", pa.large_binary()),
+        ],
+        metadata={"pcap2arrow.schema_version": str(VERSION)},
+    )
+
+
+@cache
+def capture_schema() -> pa.Schema:
+    """Arrow schema of the captures table, one row per capture.
+
+    ``path`` is where it was read from, ``size`` its octets (decompressed), ``checksums`` the CRC-32 of every
+    ``checksum_block`` octets.  ``ticks`` per second and the words of the file header are null for pcapng, whose
+    ``interfaces`` list is null for pcap.  ``fcs_present`` is the P bit.  ``first_ns`` and ``last_ns`` are the first
+    and last record's times even where they do not fit a time stamp; ``min_time`` and ``max_time`` the least and
+    greatest that fit.  ``complete`` is False where there is damage: ``error`` tells of the first place, ``damage``
+    lists them (at most 1 000 of ``damaged``).
+    """
+    import pyarrow as pa
+
+    time = arrow_type("time")
+    interface = pa.struct(
+        [
+            pa.field("section", pa.uint32()),
+            pa.field("name", pa.string()),
+            pa.field("link_type", pa.uint16()),
+            pa.field("snap_length", pa.uint32()),
+            pa.field("resolution", pa.uint8()),
+            pa.field("time_offset", pa.int64()),
+            pa.field("fcs_len", pa.uint8()),
+        ]
+    )
+    damage = pa.struct([("offset", pa.uint64()), ("length", pa.uint64()), ("reason", pa.string())])
+    return pa.schema(
+        [
+            pa.field("capture_id", pa.uint64(), nullable=False),
+            pa.field("name", pa.string(), nullable=False),
+            pa.field("path", pa.string(), nullable=False),
+            pa.field("identity", pa.string(), nullable=False),
+            pa.field("size", pa.uint64(), nullable=False),
+            pa.field("stored_size", pa.uint64()),
+            pa.field("compression", pa.string()),
+            pa.field("checksum_block", pa.uint64(), nullable=False),
+            pa.field("checksums", pa.list_(pa.uint32()), nullable=False),
+            pa.field("format", pa.string(), nullable=False),
+            pa.field("byte_order", pa.string()),
+            pa.field("version", pa.string()),
+            pa.field("ticks", pa.uint32()),
+            pa.field("snap_length", pa.uint32()),
+            pa.field("link_word", pa.uint32()),
+            pa.field("fcs_present", pa.bool_()),
+            pa.field("fcs_len", pa.uint8()),
+            pa.field("interfaces", pa.list_(interface)),
+            pa.field("link_types", pa.list_(pa.uint16()), nullable=False),
+            pa.field("packets", pa.uint64(), nullable=False),
+            pa.field("first_ns", pa.decimal128(38, 0)),
+            pa.field("last_ns", pa.decimal128(38, 0)),
+            pa.field("min_time", time),
+            pa.field("max_time", time),
+            pa.field("frames", pa.string(), nullable=False),
+            pa.field("complete", pa.bool_(), nullable=False),
+            pa.field("error", pa.string()),
+            pa.field("damaged", pa.uint64(), nullable=False),
+            pa.field("damage", pa.list_(damage), nullable=False),
+        ],
+        metadata={"pcap2arrow.schema_version": str(VERSION)},
+    )

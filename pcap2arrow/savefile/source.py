@@ -23,6 +23,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pcap2arrow.dataset.snapshot import Source as Stamp
 from pcap2arrow.errors import LimitError, SourceError
 from pcap2arrow.savefile.batch import PAD
 
@@ -33,17 +34,6 @@ MAX_RATIO = 2048
 _RATIO_COUNTS_FROM = 64 << 20
 _SPOOL_STEP = 1 << 18
 _MAX_WINDOW_LOG = 27  # memory that a zstd stream may ask for: 128 MiB
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What tells a stored file from itself after a change, without reading it; None where the store has no such thing."""
-
-    path: str
-    size: int | None = None
-    mtime_ns: int | None = None
-    inode: int | None = None
-    etag: str | None = None
 
 
 class _Octets(Protocol):
@@ -277,6 +267,12 @@ def _zstd_errors(compression: str) -> tuple[type[Exception], ...]:
     import zstandard
 
     return (zstandard.ZstdError,)
+
+
+def peek_stored(path: str, length: int = 16) -> bytes:
+    """The first octets of a file as they are stored.  Raises SourceError where it can't be opened."""
+    with _open_stored(path, None) as stored:
+        return Source(path, stored).read(0, length)
 
 
 def peek(path: str, length: int = 16) -> bytes:

@@ -63,3 +63,10 @@ def from_nanoseconds(time: NDArray[np.int64], *, resolution: int, offset: int) -
     """Ticks of nanoseconds since 1970, for a resolution that :func:`is_exact` and times that came from it."""
     ticks: NDArray[np.uint64] = ((time - offset * NANOS) // 10 ** (9 - resolution)).astype(np.uint64)
     return ticks
+
+
+def exact_nanoseconds(ticks: int, *, resolution: int, offset: int) -> int:
+    """Nanoseconds since 1970 of one time stamp, rounded down, however large."""
+    power = resolution & 0x7F
+    nanoseconds = ticks * NANOS >> power if resolution & 0x80 else ticks * NANOS // 10**power
+    return nanoseconds + offset * NANOS

@@ -1,0 +1,106 @@
+"""Records of a window to rows of the packet table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pcap2arrow import schema
+from pcap2arrow.arrays import Bitmaps, gather, joined, numbers
+from pcap2arrow.layers import decode
+from pcap2arrow.layers.chunk import Chunk, Values
+from pcap2arrow.savefile.batch import Records
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Records with their place in the capture: ``frame_number`` from 1, ``order`` (greatest time so far, valid where
+    ``order_valid``), ``offset`` (octet of the capture at which the record starts).
+    """
+
+    records: Records
+    frame_number: NDArray[np.uint64]
+    order: NDArray[np.int64]
+    order_valid: NDArray[np.bool_]
+    offset: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def rows(self, selection: slice | NDArray[Any]) -> Placed:
+        """Only some of the records."""
+        parts = (self.frame_number, self.order, self.order_valid, self.offset)
+        return Placed(self.records.rows(selection), *(part[selection] for part in parts))
+
+
+def packet_table(placed: Placed, *, capture_id: int, bytes_stored: bool = True) -> pa.Table:
+    """The packet table's rows for those records: one chunk per column, schema :func:`schema.arrow_schema`."""
+    records = placed.records
+    decoded = decode(
+        Chunk(
+            data=records.data,
+            start=records.packet,
+            caplen=records.caplen,
+            frame_len=records.frame_len,
+            link_type=records.link_type,
+            fcs_len=records.fcs_len,
+        )
+    )
+    columns = decoded.columns | _record_columns(placed, capture_id)
+    wanted = schema.arrow_schema(bytes_stored=bytes_stored)
+    octets = _octets(records, decoded.header_len.astype(np.int64)) if bytes_stored else {}
+    bitmaps = Bitmaps()
+    arrays = []
+    for field in wanted:
+        if field.name in octets:
+            arrays.append(octets[field.name])
+        elif field.name in columns:
+            column = columns[field.name]
+            arrays.append(numbers(column.values, column.valid, field.type, bitmaps))
+        else:
+            arrays.append(pa.nulls(len(placed), field.type))
+    return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def _record_columns(placed: Placed, capture_id: int) -> dict[str, Values]:
+    """Columns that the record gives, not its packet."""
+    records = placed.records
+    same = records.time_valid & (records.time == placed.order)
+    columns = {
+        "capture_id": Values(np.full(len(records), capture_id, dtype=np.uint64), None),
+        "frame_number": Values(placed.frame_number, None),
+        "link_type": Values(records.link_type, None),
+        "time": Values(records.time, records.time_valid),
+        "order_time": Values(placed.order, placed.order_valid & ~same),
+        "caplen": Values(records.caplen, None),
+        "filter_len": Values(records.filter_len, None),
+        "frame_len": Values(records.frame_len, None),
+        "record_offset": Values(placed.offset, None),
+        "time_raw": Values(records.time_raw, records.time_raw_needed),
+    }
+    if records.interface is not None:
+        columns["interface_id"] = Values(records.interface, None)
+    return columns
+
+
+def _octets(records: Records, header_len: NDArray[np.int64]) -> dict[str, pa.Array]:
+    packet, caplen = records.packet, records.caplen.astype(np.int64)
+    return {
+        "header": gather([records.data], 0, packet, header_len),
+        "rest": gather([records.data], 0, packet + header_len, caplen - header_len),
+        "record_extra": _record_extra(records, packet, caplen),
+    }
+
+
+def _record_extra(records: Records, packet: NDArray[np.int64], caplen: NDArray[np.int64]) -> pa.Array:
+    """What stands before and after the packet, for records that the other columns can't give back."""
+    if not records.verbatim.any():
+        return pa.nulls(len(records), pa.large_binary())
+    end = packet + caplen
+    start = np.stack([records.start, end], axis=1)
+    length = np.stack([packet - records.start, records.start + records.length - end], axis=1)
+    return joined([records.data], 0, start, np.where(records.verbatim[:, None], length, 0), records.verbatim)

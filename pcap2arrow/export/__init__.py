@@ -1,0 +1,1 @@
+"""Packet tables back to captures."""
