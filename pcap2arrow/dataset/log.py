@@ -18,11 +18,11 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from pcap2arrow.dataset.change import plan_removal
-from pcap2arrow.dataset.checkpoint import EVERY, decode_checkpoint, encode_checkpoint
+from pcap2arrow.dataset.checkpoint import decode_checkpoint, encode_checkpoint
 from pcap2arrow.dataset.entry import Entry, decode_entry, encode_entry
 from pcap2arrow.dataset.snapshot import Change, Snapshot, check_path
 from pcap2arrow.dataset.store import OutputFile, Store, open_store, probe
-from pcap2arrow.errors import DatasetError
+from pcap2arrow.errors import ConflictError, DatasetError
 
 MANIFEST = "_manifest"
 CHECKPOINTS = f"{MANIFEST}/checkpoints"
@@ -81,6 +81,9 @@ class Dataset:
     seen, so that the next look at the log only reads what has come since.
     """
 
+    checkpoint_every = 100
+    """Number of versions from one checkpoint to the next."""
+
     def __init__(self, store: Store, settings: Mapping[str, str]) -> None:
         self.store = store
         self.settings = settings
@@ -108,12 +111,11 @@ class Dataset:
         if version is None:
             start = newest or self._checkpoint(None)
             changes = self._changes(start.version + 1)
-            self._newest = newest = start.after(*changes) if changes else start
+            self._newest = newest = self._replay(start, changes)
             return newest
         if newest is None or version < newest.version:
             newest = self._checkpoint(version)
-        changes = self._changes(newest.version + 1, version)
-        snapshot = newest.after(*changes)
+        snapshot = self._replay(newest, self._changes(newest.version + 1, version))
         if snapshot.version != version or version < 0:
             raise DatasetError(f"{self.url}: there is no version {version}")
         return snapshot
@@ -180,6 +182,13 @@ class Dataset:
         """Changes of the versions from ``first`` to the newest."""
         return tuple(self._changes(first))
 
+    def _replay(self, snapshot: Snapshot, changes: list[Change]) -> Snapshot:
+        """The snapshot after changes that the log holds."""
+        try:
+            return snapshot.after(*changes) if changes else snapshot
+        except ConflictError as error:
+            raise DatasetError(f"{self.url}: the log is damaged: {error}") from error
+
     def _changes(self, first: int, last: int | None = None) -> list[Change]:
         """Changes of the versions from ``first`` to ``last``, or as far as there are any."""
         changes: list[Change] = []
@@ -243,13 +252,13 @@ class Dataset:
     def _write_checkpoint_if_due(self, snapshot: Snapshot) -> None:
         """Write a checkpoint if the newest one is of an earlier hundred.
 
-        The commit has taken place by then, and a checkpoint only saves time: failing to write one is no
-        error.
+        The commit has taken place by then, and a checkpoint only saves time: to fail here is no error.
         """
+        due = snapshot.version // self.checkpoint_every
         try:
-            if snapshot.version // EVERY > self._checkpointed // EVERY:
+            if due > self._checkpointed // self.checkpoint_every:
                 self._checkpointed = max(self._checkpoint_versions(), default=0)
-            if snapshot.version // EVERY > self._checkpointed // EVERY:
+            if due > self._checkpointed // self.checkpoint_every:
                 self.store.write(checkpoint_path(snapshot.version), encode_checkpoint(snapshot))
                 self._checkpointed = snapshot.version
         except DatasetError as error:

@@ -19,10 +19,8 @@ Table = Literal["packets", "captures", "blocks"]
 
 TABLES: tuple[Table, ...] = get_args(Table)
 
-_PATH = re.compile(r"(packets|captures|blocks)(/[A-Za-z0-9_=+,][A-Za-z0-9._=+,-]*)+\.parquet", re.ASCII)
-_UINT64 = range(2**64)
-_INT64 = range(-(2**63), 2**63)
-_SIZES = range(2**63)
+_PATH = re.compile(r"(packets|captures|blocks)(?:/[\w=+,][\w.=+,-]*+)++(?<=\.parquet)", re.ASCII)
+_LONGEST_PATH = 1024
 
 
 def check_path(path: str) -> None:
@@ -34,21 +32,17 @@ def check_path(path: str) -> None:
     Raises:
         DatasetError: naming the path.
     """
-    if len(path) > 1024 or _PATH.fullmatch(path) is None:
+    if len(path) > _LONGEST_PATH or _PATH.fullmatch(path) is None:
         raise DatasetError(f"{path!r} is no path of a data file")
 
 
-def _check_integer(value: int | None, allowed: range, what: str) -> None:
-    if value is not None and value not in allowed:
-        raise DatasetError(f"{what} is {value}, outside {allowed.start} to {allowed.stop - 1}")
-
-
-def _check_text(value: str, what: str) -> None:
-    """Refuse a string that is no Unicode; only names of captures and their paths may be such."""
+def _is_unicode(text: str) -> bool:
+    """Whether a string is Unicode; only names of captures and their paths may be anything else."""
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
-        raise DatasetError(f"{what} is no Unicode: {value!r}") from None
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +63,13 @@ class DataFile:
 
     def __post_init__(self) -> None:
         check_path(self.path)
-        if not self.path.startswith(f"{self.table}/"):
+        if not self.path.startswith(self.table):
             raise DatasetError(f"{self.path!r} lies outside the folder of the table {self.table!r}")
-        _check_integer(self.rows, _SIZES, "number of rows")
-        _check_integer(self.size, _SIZES, "size")
-        _check_text("".join(self.ranges), "name of a column")
+        if not (0 <= self.rows < 2**63 and 0 <= self.size < 2**63):
+            raise DatasetError(f"{self.path}: {self.rows} rows in {self.size} octets can't be")
         for column, (least, greatest) in self.ranges.items():
-            if not -(2**63) <= least <= greatest < 2**64:
-                raise DatasetError(f"{self.path}: {least} to {greatest} is no range of {column}")
+            if not (column.isidentifier() and -(2**63) <= least <= greatest < 2**64):
+                raise DatasetError(f"{self.path}: {least} to {greatest} is no range of {column!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +87,13 @@ class Source:
     etag: str | None = None
 
     def __post_init__(self) -> None:
-        _check_integer(self.size, _SIZES, "size of a source")
-        _check_integer(self.mtime_ns, _INT64, "modification time of a source")
-        _check_integer(self.inode, _UINT64, "inode of a source")
-        _check_text(self.etag or "", "etag of a source")
+        if not (
+            (self.size is None or 0 <= self.size < 2**63)
+            and (self.mtime_ns is None or -(2**63) <= self.mtime_ns < 2**63)
+            and (self.inode is None or 0 <= self.inode < 2**64)
+            and (self.etag is None or _is_unicode(self.etag))
+        ):
+            raise DatasetError(f"{self!r}: can't be")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +116,15 @@ class LiveCapture:
     files: tuple[DataFile, ...]
 
     def __post_init__(self) -> None:
-        _check_integer(self.capture_id, _UINT64, "capture id")
-        _check_integer(self.packets, _SIZES, "number of packets")
-        _check_integer(self.first_time, _INT64, "first time")
-        _check_text(self.identity, "identity")
-        _check_text(self.options, "options")
+        if not (
+            0 <= self.capture_id < 2**64
+            and 0 <= self.packets < 2**63
+            and (self.first_time is None or -(2**63) <= self.first_time < 2**63)
+            and _is_unicode(self.identity + self.options)
+        ):
+            raise DatasetError(
+                f"capture {self.name!r} can't have a number out of range, or options that are no text"
+            )
 
     @property
     def order(self) -> tuple[bool, int, str]:
