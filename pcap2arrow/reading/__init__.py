@@ -1,0 +1,1 @@
+"""Reading datasets and captures as tables, and values as people write them."""
