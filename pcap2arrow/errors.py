@@ -55,3 +55,7 @@ class ExportError(Pcap2ArrowError):
 
 class UsageError(Pcap2ArrowError):
     """Arguments that contradict each other or ask for something that does not exist."""
+
+
+class SchedulerError(Pcap2ArrowError):
+    """Tasks can't run: no way to the scheduler, no workers, or a worker died of a task."""

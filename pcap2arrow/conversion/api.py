@@ -50,6 +50,7 @@ def convert(
     frames: Frames = "stored",
     on_error: OnError = "salvage",
     replace: bool = False,
+    rehash: bool = False,
     partition_by: PartitionBy = "date",
     workers: int | None = None,
     watch: Watcher = lambda event: None,
@@ -59,8 +60,10 @@ def convert(
     ``captures`` are files, folders (walked), globs, URLs, or ``-``; captures are told by their octets.  ``frames``:
     packets' octets are ``stored``, only ``referenced`` in the archive, or given up (``none``).  ``on_error``: keep
     what a damaged capture holds (``salvage``) or refuse it (``strict``).  ``replace``: a capture whose name or content
-    is live otherwise takes that one's place.  ``workers`` threads, as many as there are cores unless given.  ``watch``
-    is called with every :class:`~pcap2arrow.conversion.driver.Step` and ``CaptureReport``.
+    is live otherwise takes that one's place.  ``rehash``: read captures too whose file has not changed since they were
+    converted (by size, time and inode or ETag), which otherwise are skipped.  ``workers`` threads, as many as there
+    are cores unless given.  ``watch`` is called with every :class:`~pcap2arrow.conversion.driver.Step` and
+    ``CaptureReport``.
 
     A capture is visible whole or not at all, and converting it again changes nothing.  One that fails is reported and
     costs no other.  Raises SourceError where an argument names nothing, DatasetError where the dataset can't be
@@ -75,6 +78,12 @@ def convert(
     workers = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers, thread_name_prefix="worker") as executor:
         conversion = Conversion(
-            open_for_writing(dataset), options, executor, workers=workers, replace=replace, watch=watch
+            open_for_writing(dataset),
+            options,
+            executor,
+            workers=workers,
+            replace=replace,
+            rehash=rehash,
+            watch=watch,
         )
         return ConversionReport(conversion.run(found.captures), found.left_out)

@@ -7,13 +7,14 @@ written in units; a small or compressed one is converted by one task.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -34,6 +35,8 @@ from pcap2arrow.savefile.source import STANDARD_INPUT, compression_of, peek_stor
 _SPLIT_FROM = 2  # blocks: a smaller capture is one task
 _BATCH = 64
 _BATCH_SECONDS = 1.0
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class _Job:
     units: dict[int, WrittenUnit] = field(default_factory=dict)
     workers: dict[str, None] = field(default_factory=dict)
     confirmed: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +112,13 @@ class Conversion:
         *,
         workers: int,
         replace: bool = False,
+        rehash: bool = False,
         spool: str | None = None,
         watch: Watcher = lambda event: None,
     ) -> None:
         self._dataset, self._options, self._executor = dataset, options, executor
-        self._workers, self._replace, self._spool, self._watch = max(workers, 1), replace, spool, watch
+        self._workers, self._spool, self._watch = max(workers, 1), spool, watch
+        self._replace, self._rehash = replace, rehash
         self._snapshot: Snapshot = dataset.snapshot()
         self._live_sizes = {live.source.size for live in self._snapshot.captures.values()}
         self._ready: deque[tuple[Callable[..., Any], Callable[[_Job, Any], None], _Job]] = deque()
@@ -146,6 +152,8 @@ class Conversion:
     def _submit(self) -> None:
         while self._ready and len(self._running) < 2 * self._workers:
             task, then, job = self._ready.popleft()
+            if job.failed:
+                continue
             self._running[self._executor.submit(_timed, task)] = then, job
 
     def _collect(self) -> None:
@@ -154,15 +162,23 @@ class Conversion:
             then, job = self._running.pop(future)
             try:
                 outcome = future.result()
+                job.workers[outcome.worker] = None
+                self._report_step(job, outcome)
+                if not job.failed:
+                    then(job, outcome.value)
             except Pcap2ArrowError as error:
-                self._refuse(job.found, str(error))
-                continue
-            job.workers[outcome.worker] = None
-            self._report_step(job, outcome)
-            try:
-                then(job, outcome.value)
-            except Pcap2ArrowError as error:
-                self._refuse(job.found, str(error))
+                self._fail(job, str(error))
+            except BrokenExecutor:
+                raise
+            except Exception as error:
+                _logger.debug("converting %s", job.found.path, exc_info=True)
+                self._fail(job, f"{job.found.name}: internal error: {type(error).__name__}: {error}")
+
+    def _fail(self, job: _Job, error: str) -> None:
+        """Report a capture as failed, once, whichever of its tasks fail; the rest of them is not begun."""
+        if not job.failed:
+            job.failed = True
+            self._refuse(job.found, error)
 
     def _report_step(self, job: _Job, outcome: _Outcome) -> None:
         value, packets, octets = outcome.value, 0, 0
@@ -218,7 +234,7 @@ class Conversion:
                 f"{live.name} is in the dataset, converted with other options ({live.options}; now "
                 f"{self._options.text}): remove it, or replace it"
             )
-        return live.options == self._options.text
+        return live.options == self._options.text and not self._rehash
 
     def _scanned_part(self, job: _Job, scan: RangeScan) -> None:
         job.scans[scan.first] = scan
