@@ -92,7 +92,7 @@ def main(url: str, writer: str, count: str) -> None:
     dataset = open_dataset(url)
     print("ready", flush=True)
     for number in itertools.islice(itertools.count(), int(count)):
-        mine = capture(f"{writer}/{number}", 1000 * int(writer) + number)
+        mine = capture(f"{writer}/{number}", 10_000 * int(writer) + number)
         print(convert(dataset, mine).version, flush=True)
 
 

@@ -207,7 +207,7 @@ def test_unclear_outcomes_are_cleared_up(tmp_path: Path) -> None:
         try:
             own = open_dataset(dataset.store)
             for number in range(count):
-                versions.append(convert(own, capture(f"{writer}/{number}", 1000 * writer + number)).version)
+                versions.append(convert(own, capture(f"{writer}/{number}", 10_000 * writer + number)).version)
         except BaseException as error:
             failures.append(error)
 

@@ -13,7 +13,9 @@ from pcap2arrow.dataset.snapshot import Change, Snapshot, Table
 from pcap2arrow.dataset.vacuum import VacuumReport
 
 
-def files(dataset: str | os.PathLike[str], *, table: Table = "packets", version: int | None = None) -> list[str]:
+def files(
+    dataset: str | os.PathLike[str], *, table: Table = "packets", version: int | None = None
+) -> list[str]:
     """Absolute paths or URLs of the live files of a table, for any tool that reads Parquet.
 
     They come from the log, never from a listing of the folder; ``version`` asks for an older state than the newest.

@@ -205,9 +205,8 @@ class LocalStore(Store):
     def _open_new(self, path: Path) -> int:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         for _ in range(_FOLDER_ATTEMPTS):
-            with suppress(
-                FileNotFoundError
-            ):  # the first file of its folder, or the folder was just cleared away
+            # A vacuum can clear an empty folder away between its making and its first file.
+            with suppress(FileNotFoundError):
                 return os.open(path, flags, 0o666)
             _make_folder(path.parent)
         return os.open(path, flags, 0o666)

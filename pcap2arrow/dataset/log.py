@@ -1,8 +1,7 @@
-"""The log of a dataset: numbered entries, each created only if absent; what readers see is what they add up
-to.
+"""The log of a dataset: numbered entries, each created only if absent; readers see what they add up to.
 
 ``_manifest/<20 digits>.json`` is entry N, which leads from version N - 1 to version N.  Entry 0 makes the
-dataset. ``_manifest/checkpoints/<20 digits>.parquet`` sums up all entries to that version, and can be done
+dataset.  ``_manifest/checkpoints/<20 digits>.parquet`` sums up all entries to that version, and can be done
 without.
 """
 

@@ -50,7 +50,7 @@ class DataFile:
     """A Parquet file of the dataset.
 
     ``path`` is relative to the dataset and starts with the table's name; ``rows`` and ``size`` (octets) are
-    the file's. ``ranges`` gives the least and greatest value per column, as integers (times in nanoseconds
+    the file's.  ``ranges`` gives the least and greatest value per column, as integers (times in nanoseconds
     since 1970, booleans as 0 and 1): no row lies outside, nulls apart.  A column that is absent tells
     nothing.
     """
