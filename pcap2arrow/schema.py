@@ -47,13 +47,13 @@ def _group(group: str, columns: Iterable[tuple[object, ...]]) -> tuple[Column, .
     return tuple(Column(group=group, **dict(zip(keys, row, strict=False))) for row in columns)  # type: ignore[arg-type]
 
 
-_ADDRESS = "plain"
+_PLAIN = "plain"
 
 COLUMNS: tuple[Column, ...] = (
     *_group(
         "identity",
         [
-            ("capture_id", "uint64", "The capture, as hash of its identity", "", "", "dictionary", False),
+            ("capture_id", "uint64", "The capture, as hash of its identity", "", "", _PLAIN, False),
             ("frame_number", "uint64", "Place in its capture, from 1", "frame.number", "", "delta", False),
             ("interface_id", "uint16", "Interface of the capture, from 0 over all its sections; null for pcap", "frame.interface_id"),
             ("link_type", "uint16", "LINKTYPE_ value of the link-layer header", "", "", "split", False),
@@ -72,8 +72,8 @@ COLUMNS: tuple[Column, ...] = (
     *_group(
         "link",
         [
-            ("eth_src", "uint64", "Ethernet source address, 48 bits", "eth.src", "", _ADDRESS),
-            ("eth_dst", "uint64", "Ethernet destination address, 48 bits", "eth.dst", "", _ADDRESS),
+            ("eth_src", "uint64", "Ethernet source address, 48 bits", "eth.src", "", _PLAIN),
+            ("eth_dst", "uint64", "Ethernet destination address, 48 bits", "eth.dst", "", _PLAIN),
             ("eth_type", "uint16", "The word at octets 12 and 13 of an Ethernet frame: EtherType, or 802.3 length below 1536", "eth.type eth.len"),
             ("network_type", "uint16", "EtherType of what follows link header, tags and labels, whatever the link type writes for it"),
             ("vlan_id", "uint16", "VLAN identifier of the outermost tag", "vlan.id"),
@@ -87,20 +87,20 @@ COLUMNS: tuple[Column, ...] = (
             ("llc_control", "uint16", "LLC control field: one octet for U frames, two (low one first) for I and S frames", "llc.control"),
             ("wlan_fc_type_subtype", "uint8", "802.11 frame type (2 bits) and subtype (4 bits)", "wlan.fc.type_subtype"),
             ("wlan_flags", "uint8", "Second octet of the 802.11 frame control field", "wlan.flags"),
-            ("wlan_ra", "uint64", "802.11 receiver address (address 1)", "wlan.ra", "", _ADDRESS),
-            ("wlan_ta", "uint64", "802.11 transmitter address (address 2)", "wlan.ta", "", _ADDRESS),
+            ("wlan_ra", "uint64", "802.11 receiver address (address 1)", "wlan.ra", "", _PLAIN),
+            ("wlan_ta", "uint64", "802.11 transmitter address (address 2)", "wlan.ta", "", _PLAIN),
         ],
     ),
     *_group(
         "network",
         [
             ("ip_version", "uint8", "4 or 6; null where the packet is no IP", "ip.version ipv6.version"),
-            ("ip_src", "uint32", "IPv4 source, or sender's protocol address of ARP over IPv4", "ip.src arp.src.proto_ipv4", "", _ADDRESS),
-            ("ip_dst", "uint32", "IPv4 destination, or target's protocol address of ARP over IPv4", "ip.dst arp.dst.proto_ipv4", "", _ADDRESS),
-            ("ipv6_src_hi", "uint64", "IPv6 source, upper 64 bits", "ipv6.src", "", _ADDRESS),
-            ("ipv6_src_lo", "uint64", "IPv6 source, lower 64 bits", "ipv6.src", "", _ADDRESS),
-            ("ipv6_dst_hi", "uint64", "IPv6 destination, upper 64 bits", "ipv6.dst", "", _ADDRESS),
-            ("ipv6_dst_lo", "uint64", "IPv6 destination, lower 64 bits", "ipv6.dst", "", _ADDRESS),
+            ("ip_src", "uint32", "IPv4 source, or sender's protocol address of ARP over IPv4", "ip.src arp.src.proto_ipv4", "", _PLAIN),
+            ("ip_dst", "uint32", "IPv4 destination, or target's protocol address of ARP over IPv4", "ip.dst arp.dst.proto_ipv4", "", _PLAIN),
+            ("ipv6_src_hi", "uint64", "IPv6 source, upper 64 bits", "ipv6.src", "", _PLAIN),
+            ("ipv6_src_lo", "uint64", "IPv6 source, lower 64 bits", "ipv6.src", "", _PLAIN),
+            ("ipv6_dst_hi", "uint64", "IPv6 destination, upper 64 bits", "ipv6.dst", "", _PLAIN),
+            ("ipv6_dst_lo", "uint64", "IPv6 destination, lower 64 bits", "ipv6.dst", "", _PLAIN),
             ("ip_proto", "uint8", "IPv4 protocol, or the IPv6 header's own next header", "ip.proto ipv6.nxt"),
             ("ip_ttl", "uint8", "Time to live, or hop limit", "ip.ttl ipv6.hlim", "hops"),
             ("ip_id", "uint16", "IPv4 identification", "ip.id"),
@@ -117,18 +117,18 @@ COLUMNS: tuple[Column, ...] = (
         "transport",
         [
             ("l4_proto", "uint8", "Protocol of the transport header: `ip_proto`, or what follows IPv6's extension headers"),
-            ("src_port", "uint16", "Source port of TCP, UDP or SCTP; null in later fragments", "tcp.srcport udp.srcport sctp.srcport", "", _ADDRESS),
-            ("dst_port", "uint16", "Destination port of TCP, UDP or SCTP; null in later fragments", "tcp.dstport udp.dstport sctp.dstport", "", _ADDRESS),
-            ("tcp_seq", "uint32", "Sequence number as on the wire", "tcp.seq_raw"),
-            ("tcp_ack", "uint32", "Acknowledgement number as on the wire, whatever the ACK flag says", "tcp.ack_raw"),
+            ("src_port", "uint16", "Source port of TCP, UDP or SCTP; null in later fragments", "tcp.srcport udp.srcport sctp.srcport", "", _PLAIN),
+            ("dst_port", "uint16", "Destination port of TCP, UDP or SCTP; null in later fragments", "tcp.dstport udp.dstport sctp.dstport", "", _PLAIN),
+            ("tcp_seq", "uint32", "Sequence number as on the wire", "tcp.seq_raw", "", _PLAIN),
+            ("tcp_ack", "uint32", "Acknowledgement number as on the wire, whatever the ACK flag says", "tcp.ack_raw", "", _PLAIN),
             ("tcp_flags", "uint16", "The twelve bits after the data offset", "tcp.flags"),
-            ("tcp_window", "uint16", "Window as on the wire, not scaled", "tcp.window_size_value"),
+            ("tcp_window", "uint16", "Window as on the wire, not scaled", "tcp.window_size_value", "", _PLAIN),
             ("tcp_hdr_len", "uint8", "TCP header length with options", "tcp.hdr_len", "octets"),
             ("tcp_mss", "uint16", "Maximum segment size option", "tcp.options.mss_val", "octets"),
             ("tcp_wscale", "uint8", "Window scale option: shift count", "tcp.options.wscale.shift"),
             ("tcp_sack_ok", "bool", "True where the SACK permitted option is present; null where it is not", "tcp.options.sack_perm"),
-            ("tcp_ts_val", "uint32", "Time stamp option: value", "tcp.options.timestamp.tsval"),
-            ("tcp_ts_ecr", "uint32", "Time stamp option: echo reply", "tcp.options.timestamp.tsecr"),
+            ("tcp_ts_val", "uint32", "Time stamp option: value", "tcp.options.timestamp.tsval", "", _PLAIN),
+            ("tcp_ts_ecr", "uint32", "Time stamp option: echo reply", "tcp.options.timestamp.tsecr", "", _PLAIN),
             ("udp_length", "uint16", "UDP length, header included", "udp.length", "octets"),
             ("icmp_type", "uint8", "ICMP or ICMPv6 type", "icmp.type icmpv6.type"),
             ("icmp_code", "uint8", "ICMP or ICMPv6 code", "icmp.code icmpv6.code"),
@@ -147,15 +147,15 @@ COLUMNS: tuple[Column, ...] = (
     *_group(
         "grouping",
         [
-            ("flow_hash", "uint64", "Hash of addresses, ports and protocol, the same for both directions and on every machine; a hint for grouping, never an identity; null where the packet is no IP", "", "", "dictionary"),
-            ("frag_key", "uint64", "Hash of addresses, identification and protocol of a fragment; null where the packet is none", "", "", "dictionary"),
+            ("flow_hash", "uint64", "Hash of addresses, ports and protocol, the same for both directions and on every machine; a hint for grouping, never an identity; null where the packet is no IP", "", "", _PLAIN),
+            ("frag_key", "uint64", "Hash of addresses, identification and protocol of a fragment; null where the packet is none", "", "", _PLAIN),
         ],
     ),
     *_group(
         "bytes",
         [
             ("header", "binary", "The frame's octets that were decoded, perhaps none; the frame is `header` followed by `rest`", "", "", "plain"),
-            ("rest", "binary", "The frame's octets after `header`: transport payload, then padding and trailer", "", "", "plain"),
+            ("rest", "binary", "The frame's octets after `header`: transport payload, then padding and trailer", "", "", "dictionary"),
             ("payload_len", "uint32", "Transport payload: the first octets of `rest`; follows IP's length, so that padding is no payload", "", "octets", "split", False),
         ],
     ),

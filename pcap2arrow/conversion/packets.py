@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from pcap2arrow.arrays import Bitmaps, gather, joined, numbers
 from pcap2arrow.layers import decode
 from pcap2arrow.layers.chunk import Chunk, Values
 from pcap2arrow.savefile.batch import Records
+
+
+_NULLS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,8 @@ class Placed:
         return Placed(self.records.rows(selection), *(part[selection] for part in parts))
 
 
-def packet_table(placed: Placed, *, capture_id: int, bytes_stored: bool = True) -> pa.Table:
-    """The packet table's rows for those records: one chunk per column, schema :func:`schema.arrow_schema`."""
+def packet_rows(placed: Placed, *, capture_id: int, bytes_stored: bool = True) -> pa.RecordBatch:
+    """The packet table's rows for those records, of schema :func:`schema.arrow_schema`."""
     records = placed.records
     decoded = decode(
         Chunk(
@@ -62,8 +66,14 @@ def packet_table(placed: Placed, *, capture_id: int, bytes_stored: bool = True) 
             column = columns[field.name]
             arrays.append(numbers(column.values, column.valid, field.type, bitmaps))
         else:
-            arrays.append(pa.nulls(len(placed), field.type))
-    return pa.Table.from_arrays(arrays, schema=wanted)
+            arrays.append(_nulls(field.type, -(-len(placed) // _NULLS) * _NULLS)[: len(placed)])
+    return pa.RecordBatch.from_arrays(arrays, schema=wanted)
+
+
+@cache
+def _nulls(kind: pa.DataType, rows: int) -> pa.Array:
+    """An array of nulls, the same one for all columns that are null throughout."""
+    return pa.nulls(rows, kind)
 
 
 def _record_columns(placed: Placed, capture_id: int) -> dict[str, Values]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,10 +14,11 @@ from pcap2arrow import schema
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, Table
 
-ROW_GROUP_ROWS = 1 << 16
-_FLUSH_ROWS = 3 << 14
-_FLUSH_OCTETS = 12 << 20
+_DICTIONARY_OCTETS = 96 << 20  # payloads that occur once are kept, and repeated ones found, up to that many octets
 _BUFFER = 1 << 18
+_ENCODING = threading.BoundedSemaphore(max((os.cpu_count() or 1) // 2, 1))
+"""Encoding takes most of a unit's memory and less than half of its time: half of the workers do it at once."""
+
 PRUNING_COLUMNS = ("time", "frame_number", "link_type", "network_type", "l4_proto", "irregular")
 """Columns whose least and greatest value the dataset's log knows of every file."""
 
@@ -25,18 +28,19 @@ _ENCODINGS = {"delta": "DELTA_BINARY_PACKED", "split": "BYTE_STREAM_SPLIT", "pla
 def packet_settings(columns: list[str]) -> dict[str, Any]:
     """Settings of :class:`pyarrow.parquet.ParquetWriter` for the packet table's columns, measured to be fast and small."""
     known = schema.by_name()
+    octets = {name for name in columns if known[name].kind == "binary"}
     dictionary = [name for name in columns if known[name].encoding == "dictionary"]
     encodings = {
         name: "PLAIN" if known[name].kind == "bool" else _ENCODINGS[known[name].encoding]
         for name in columns
         if name not in dictionary
     }
-    octets = {name for name in columns if known[name].kind == "binary"}
     return {
         "use_dictionary": dictionary,
+        "dictionary_pagesize_limit": _DICTIONARY_OCTETS,
         "column_encoding": encodings,
-        "compression": {name: "lz4" if name in octets else "zstd" for name in columns},
-        "compression_level": {name: 1 for name in columns if name not in octets},
+        "compression": "zstd",
+        "compression_level": 1,
         "write_statistics": [name for name in columns if name not in octets],
     }
 
@@ -44,15 +48,14 @@ def packet_settings(columns: list[str]) -> dict[str, Any]:
 class PartitionWriter:
     """Writes one file of the packet table; a context, at whose end the file is published.
 
-    Rows wait until they make a row group, so that a row group is one chunk and one call, whatever they came in.
+    The file is one row group, written at the end: the more rows a dictionary is made for, the more repeats it finds.
     """
 
     def __init__(self, dataset: Dataset, path: str) -> None:
         self._dataset, self._path = dataset, path
         self._stack = ExitStack()
-        self._waiting: list[pa.Table] = []
+        self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
-        self._writer: pq.ParquetWriter | None = None
         self._metadata: list[pq.FileMetaData] = []
 
     def __enter__(self) -> PartitionWriter:
@@ -60,34 +63,29 @@ class PartitionWriter:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if error[0] is None:
-            self.close()
+        try:
+            if error[0] is None:
+                self._write()
+        except BaseException as failure:
+            self._stack.__exit__(type(failure), failure, failure.__traceback__)
+            raise
         self._stack.__exit__(*error)
 
-    def write(self, table: pa.Table) -> None:
+    def write(self, rows: pa.RecordBatch) -> None:
         """Add rows."""
-        self._waiting.append(table)
-        rows = sum(len(waiting) for waiting in self._waiting)
-        if rows >= _FLUSH_ROWS or sum(waiting.nbytes for waiting in self._waiting) >= _FLUSH_OCTETS:
-            self._flush()
+        self._waiting.append(rows)
+        self._rows += len(rows)
 
-    def close(self) -> None:
-        """Write what waits, and the footer."""
-        self._flush()
-        if self._writer is not None:
-            self._writer.close()
-
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        table = self._waiting[0] if len(self._waiting) == 1 else pa.concat_tables(self._waiting).combine_chunks()
+    def _write(self) -> None:
+        table = pa.Table.from_batches(self._waiting)
+        settings = packet_settings(table.schema.names)
+        with (
+            _ENCODING,
+            pa.output_stream(self._file, buffer_size=_BUFFER) as sink,
+            pq.ParquetWriter(sink, table.schema, metadata_collector=self._metadata, **settings) as writer,
+        ):
+            writer.write_table(table, row_group_size=len(table))
         self._waiting = []
-        if self._writer is None:
-            settings = packet_settings(table.schema.names)
-            sink = self._stack.enter_context(pa.output_stream(self._file, buffer_size=_BUFFER))
-            self._writer = pq.ParquetWriter(sink, table.schema, metadata_collector=self._metadata, **settings)
-        self._rows += len(table)
-        self._writer.write_table(table, row_group_size=max(len(table), 1))
 
     def data_file(self) -> DataFile:
         """The file as the log names it; only after the context has ended."""

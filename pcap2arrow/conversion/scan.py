@@ -23,7 +23,7 @@ from pcap2arrow.savefile.reader import Position, find_records, read_windows
 from pcap2arrow.savefile.source import Source
 from pcap2arrow.savefile.ticks import exact_nanoseconds
 
-BLOCK = 64 << 20
+BLOCK = 80 << 20
 """Octets of a block: what one checksum covers, and what begins in it is one unit of writing."""
 
 MAX_DAMAGE = 1000

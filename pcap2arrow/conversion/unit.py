@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from pcap2arrow import schema
 from pcap2arrow.conversion.options import Options, PartitionBy
-from pcap2arrow.conversion.packets import Placed, packet_table
-from pcap2arrow.conversion.parquet import ROW_GROUP_ROWS, PartitionWriter
+from pcap2arrow.conversion.packets import Placed, packet_rows
+from pcap2arrow.conversion.parquet import PartitionWriter
 from pcap2arrow.conversion.plan import Unit
 from pcap2arrow.conversion.scan import running_maximum
 from pcap2arrow.dataset.log import Dataset
@@ -30,6 +30,7 @@ MAX_PARTITIONS = 64
 
 _NO_TIME, _OTHER = "none", "other"
 _CONTENT_STEP = 8 << 20
+_ROWS = 1 << 16
 _STEP: dict[PartitionBy, int] = {"date": 86_400_000_000_000, "hour": 3_600_000_000_000}
 _UNITS: dict[PartitionBy, str] = {"date": "D", "hour": "h"}
 
@@ -57,7 +58,7 @@ def write_unit(
     end = unit.begin.offset
     with _Partitions(dataset, unit, options.partition_by) as partitions:
         for placed, window in place(source, header, unit):
-            for rows in _row_groups(placed):
+            for rows in _parts(placed):
                 partitions.write(rows, capture_id=unit.capture_id, bytes_stored=options.frames == "stored")
             gaps += window.gaps
             packets += len(placed)
@@ -84,9 +85,9 @@ def place(source: Source, header: PcapHeader | None, unit: Unit) -> Iterator[tup
         yield Placed(records, numbers, order, known, (records.start + window.base).astype(np.uint64)), window
 
 
-def _row_groups(placed: Placed) -> Iterator[Placed]:
-    """The records in even parts of at most a row group."""
-    parts = -(-len(placed) // ROW_GROUP_ROWS)
+def _parts(placed: Placed) -> Iterator[Placed]:
+    """The records in even parts that are decoded at once."""
+    parts = -(-len(placed) // _ROWS)
     cuts = [len(placed) * k // parts for k in range(parts + 1)] if parts else []
     for first, after in zip(cuts, cuts[1:], strict=False):
         yield placed.rows(slice(first, after))
@@ -110,8 +111,7 @@ class _Partitions:
     def write(self, placed: Placed, *, capture_id: int, bytes_stored: bool) -> None:
         """Write records to the files of their partitions."""
         for folder, rows in self._parted(placed):
-            table = packet_table(rows, capture_id=capture_id, bytes_stored=bytes_stored)
-            self._writer(folder).write(table)
+            self._writer(folder).write(packet_rows(rows, capture_id=capture_id, bytes_stored=bytes_stored))
 
     def files(self) -> list[DataFile]:
         """What was written; only after the context has ended."""
@@ -169,7 +169,7 @@ def _write_gaps(source: Source, unit: Unit, gaps: list[Gap], dataset: Dataset, *
                 }
             )
             rows, octets = rows + 1, octets + length
-            if octets >= _CONTENT_STEP or len(waiting) >= ROW_GROUP_ROWS:
+            if octets >= _CONTENT_STEP or len(waiting) >= _ROWS:
                 writer.write_table(pa.Table.from_pylist(waiting, schema=schema.block_schema()))
                 waiting, octets = [], 0
         if waiting:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pcap2arrow import schema
 from pcap2arrow.conversion.capture import capture_row, scan_alone
 from pcap2arrow.conversion.options import OnError, Options
-from pcap2arrow.conversion.packets import packet_table
+from pcap2arrow.conversion.packets import packet_rows
 from pcap2arrow.conversion.plan import Unit
 from pcap2arrow.conversion.unit import place
 from pcap2arrow.dataset.log import MANIFEST, open_dataset
@@ -103,6 +103,8 @@ def read_tables(path: str, *, on_error: OnError = "salvage") -> Iterator[pa.Tabl
 
     Memory is bounded by the window.  Raises FormatError where it is no capture, or ``strict`` and damaged.
     """
+    import pyarrow as pa
+
     with open_source(path) as source:
         header = read_header(source)
         everything = Unit(0, "", Position(0), source.size, 0, 1, None)
@@ -112,7 +114,7 @@ def read_tables(path: str, *, on_error: OnError = "salvage") -> Iterator[pa.Tabl
                     if gap.expected:
                         raise FormatError(path, gap.offset, expected=gap.expected, found=gap.found)
             if len(placed):
-                yield packet_table(placed, capture_id=0)
+                yield pa.Table.from_batches([packet_rows(placed, capture_id=0)])
         if on_error == "strict" and source.cut:
             raise FormatError(path, source.size, expected="the rest of the capture", found=source.cut)
 

@@ -15,9 +15,10 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any, Protocol
 
 import numpy as np
@@ -159,22 +160,28 @@ def open_source(path: str, *, name: str | None = None, spool: str | None = None)
 
 @contextmanager
 def _open_stored(path: str, spool: str | None) -> Iterator[_Octets]:
-    try:
-        if path == STANDARD_INPUT:
-            with tempfile.TemporaryFile(dir=spool) as file:
-                shutil.copyfileobj(sys.stdin.buffer, file, _SPOOL_STEP)
-                file.flush()
-                yield _LocalFile(file, file.tell())
-        elif is_url(path):
-            filesystem, inner = _filesystem(path)
-            yield _RemoteFile(filesystem, inner, int(filesystem.info(inner)["size"]))
-        else:
-            with Path(path).open("rb") as file:
-                if not Path(path).is_file():
-                    raise SourceError(f"{path}: not a regular file")
-                yield _LocalFile(file, os.fstat(file.fileno()).st_size)
-    except (OSError, ImportError) as error:
-        raise SourceError(f"{path}: {_reason(error)}") from error
+    with ExitStack() as stack:
+        try:
+            stored = _stored(path, spool, stack)
+        except (OSError, ValueError, ImportError) as error:
+            raise SourceError(f"{path}: {_reason(error)}") from error
+        yield stored
+
+
+def _stored(path: str, spool: str | None, stack: ExitStack) -> _Octets:
+    if path == STANDARD_INPUT:
+        spooled = stack.enter_context(tempfile.TemporaryFile(dir=spool))
+        shutil.copyfileobj(sys.stdin.buffer, spooled, _SPOOL_STEP)
+        spooled.flush()
+        return _LocalFile(spooled, spooled.tell())
+    if is_url(path):
+        filesystem, inner = _filesystem(path)
+        return _RemoteFile(filesystem, inner, int(filesystem.info(inner)["size"]))
+    file = stack.enter_context(Path(path).open("rb"))
+    status = os.fstat(file.fileno())
+    if not S_ISREG(status.st_mode):
+        raise ValueError("not a regular file")
+    return _LocalFile(file, status.st_size)
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
