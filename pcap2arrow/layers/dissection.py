@@ -13,7 +13,6 @@ treated as one that is cut after the faulty field, so that nothing behind a faul
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -37,8 +36,11 @@ UNBOUNDED = np.int64(1 << 32)
 COLUMN_TYPES = {c.name: np.dtype(c.kind) for c in schema.COLUMNS if c.kind not in ("binary", "time")}
 
 
-class Next(IntEnum):
-    """What stands where decoding of a packet has come to; in the order in which a packet's headers come."""
+class Next:
+    """What stands where decoding of a packet has come to; in the order in which a packet's headers come.
+
+    Plain numbers, because NumPy widens arrays of small numbers that meet a member of an enumeration.
+    """
 
     NOTHING = 0  # that is decoded, or that can be trusted
 
@@ -47,20 +49,19 @@ class Next(IntEnum):
     MPLS = 3
     PPPOE = 4
     PPP = 5
-    IP = 6  # of the version that its first nibble says
 
-    ARP = 7
-    IPV4 = 8
-    IPV6 = 9
-    IPV6_EXTENSION = 10
+    ARP = 6
+    IPV4 = 7
+    IPV6 = 8
+    IPV6_EXTENSION = 9
 
-    PAYLOAD = 11  # of IP, with no header in front of it that is still to come
-    OTHER_TRANSPORT = 12  # a header that is not decoded
-    TCP = 13
-    UDP = 14
-    SCTP = 15
-    ICMP = 16
-    IGMP = 17
+    PAYLOAD = 10  # of IP, with no header in front of it that is still to come
+    OTHER_TRANSPORT = 11  # a header that is not decoded
+    TCP = 12
+    UDP = 13
+    SCTP = 14
+    ICMP = 15
+    IGMP = 16
 
 
 class Headers:
@@ -71,7 +72,7 @@ class Headers:
     ``fields`` has beyond it is arbitrary.
     """
 
-    __slots__ = ("_count", "_present", "at", "fields", "room", "rows")
+    __slots__ = ("_count", "_least_room", "_present", "at", "fields", "room", "rows")
 
     def __init__(
         self, rows: Rows, at: NDArray[np.int64], room: NDArray[np.int64], fields: NDArray[Any], count: int
@@ -82,6 +83,7 @@ class Headers:
         self.fields = fields
         self._count = count
         self._present: dict[int, Mask] = {}
+        self._least_room = int(room.min(initial=UNBOUNDED))
 
     def __getitem__(self, field: str) -> NDArray[Any]:
         """Values of a field, in native byte order and contiguous."""
@@ -93,7 +95,8 @@ class Headers:
         if chosen.all():
             return self
         keep = np.flatnonzero(chosen)
-        return Headers(self.rows[keep], self.at[keep], self.room[keep], self.fields[keep], self._count)
+        fields = opaque(self.fields).take(keep).view(self.fields.dtype)
+        return Headers(self.rows.take(keep), self.at.take(keep), self.room.take(keep), fields, self._count)
 
     def fault(self, found: Mask, octets: int) -> None:
         """Believe only the first ``octets`` octets of the headers for which ``found`` is true.
@@ -103,27 +106,28 @@ class Headers:
         """
         if found.any():
             self.room = np.where(found, np.minimum(self.room, octets), self.room)
+            self._least_room = min(self._least_room, octets)
             self._present.clear()
 
     def has(self, octets: int) -> Mask | None:
         """For each header: are its first ``octets`` octets there?  None: in all of them."""
-        enough = self.room >= octets
-        return None if enough.all() else enough
+        return None if octets <= self._least_room else self.room >= octets
 
     def present(self, octets: int) -> Mask:
         """For each packet of the chunk: are the first ``octets`` octets of such a header there?"""
-        mask = self._present.get(octets)
+        enough = self.has(octets)
+        key = 0 if enough is None else octets
+        mask = self._present.get(key)
         if mask is None:
-            enough = self.has(octets)
-            whole = 0  # every header has its first 0 octets: the key under which complete masks are shared
-            mask = self._present.get(whole) if enough is None else None
-            if mask is None:
-                mask = np.zeros(self._count, np.bool_)
-                mask[self.rows] = True if enough is None else enough
-            self._present[octets] = mask
-            if enough is None:
-                self._present[whole] = mask
+            mask = np.zeros(self._count, np.bool_)
+            mask[self.rows] = True if enough is None else enough
+            self._present[key] = mask
         return mask
+
+
+def opaque(fields: NDArray[Any]) -> NDArray[Any]:
+    """The same items without fields: NumPy copies each of them in one move, but a structured one by field."""
+    return fields.view(f"V{fields.dtype.itemsize}")
 
 
 class Dissection:
@@ -156,7 +160,7 @@ class Dissection:
         self._values: dict[str, NDArray[Any]] = {}
         self._masks: dict[str, tuple[Mask, ...]] = {}
 
-    def rows(self, what: Next) -> Rows:
+    def rows(self, what: int) -> Rows:
         """Packets where ``what`` comes next."""
         return np.flatnonzero(self.next == what)
 
@@ -167,10 +171,9 @@ class Dissection:
 
     def gather(self, at: NDArray[np.int64], layout: np.dtype[Any]) -> NDArray[Any]:
         """What stands at each place ``at`` of the data, as ``layout``."""
-        # Opaque items over overlapping windows: NumPy copies each in one move, but a structured one field
-        # by field.
         size = layout.itemsize
         places = max(self.data.size - size + 1, 0)
+        # Overlapping windows, opaque for the reason given at opaque.
         windows: NDArray[Any] = np.ndarray((places,), dtype=f"V{size}", buffer=self.data, strides=(1,))
         return windows[at].view(layout)
 
@@ -206,15 +209,21 @@ class Dissection:
         """Columns from values, one per header, that follow from the first ``octets`` octets of each."""
         enough, mask = headers.has(octets), headers.present(octets)
         for column, values in columns.items():
-            self._put(column, headers.rows, values if enough is None else np.where(enough, values, 0), mask)
+            if enough is not None:
+                values = np.where(enough, values, 0)
+            if headers.rows.size == self.count:
+                self._values[column] = values.astype(COLUMN_TYPES[column])
+                self._masks[column] = (mask,)
+            else:
+                self._scatter(column, headers.rows, values, mask)
 
     def put_rows(self, rows: Rows, **columns: NDArray[Any]) -> None:
-        """Columns from values, one for each of the packets ``rows``."""
+        """Columns from values, one for each of ``rows``; the last counts where a packet occurs several times."""
         if rows.size:
             mask = np.zeros(self.count, np.bool_)
             mask[rows] = True
             for column, values in columns.items():
-                self._put(column, rows, values, mask)
+                self._scatter(column, rows, values, mask)
 
     def put_chunk(self, mask: Mask, **columns: NDArray[Any]) -> None:
         """Columns from values for every packet of the chunk; null where ``mask`` is false."""
@@ -222,14 +231,10 @@ class Dissection:
             self._values[column] = (values * mask).astype(COLUMN_TYPES[column])
             self._masks[column] = (mask,)
 
-    def _put(self, column: str, rows: Rows, values: NDArray[Any], mask: Mask) -> None:
-        values = values.astype(COLUMN_TYPES[column])
-        if rows.size == self.count:
-            self._values[column] = values
-        else:
-            if column not in self._values:
-                self._values[column] = np.zeros(self.count, values.dtype)
-            self._values[column][rows] = values
+    def _scatter(self, column: str, rows: Rows, values: NDArray[Any], mask: Mask) -> None:
+        if column not in self._values:
+            self._values[column] = np.zeros(self.count, COLUMN_TYPES[column])
+        self._values[column][rows] = values.astype(COLUMN_TYPES[column])
         self._masks[column] = (*self._masks.get(column, ()), mask)
 
     def found(self, column: str) -> NDArray[Any] | None:

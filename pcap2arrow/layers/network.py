@@ -152,7 +152,7 @@ def ipv6(d: Dissection, rows: Rows) -> None:
 
 def _extensions(d: Dissection) -> None:
     """IPv6 extension headers, at most :data:`MAX_DEPTH` of them."""
-    fragmented = np.zeros(0, np.intp)
+    fragmented = np.zeros(d.count, np.bool_)
     for _ in range(MAX_DEPTH):
         rows = d.rows(Next.IPV6_EXTENSION)
         if not rows.size:
@@ -160,7 +160,7 @@ def _extensions(d: Dissection) -> None:
         headers = d.read(rows, EXTENSION)
         kind, length = d.protocol.take(rows), headers["length"].astype(np.int64)
         is_fragment = kind == IPProtocol.FRAGMENT
-        headers.fault(is_fragment & np.isin(rows, fragmented), 0)  # a fragment of a fragment
+        headers.fault(is_fragment & fragmented[rows], 0)  # a fragment of a fragment
         size = np.where(kind == IPProtocol.AH, 4 * (length + 2), 8 * (length + 1))
         size = np.where(is_fragment, EXTENSION.itemsize, size)
         d.protocol[rows] = next_header = headers["next_header"]
@@ -168,7 +168,7 @@ def _extensions(d: Dissection) -> None:
         d.step(headers, size, np.where(later, Next.PAYLOAD, NEXT_OF_NEXT_HEADER.take(next_header)))
         if is_fragment.any():
             _fragment(d, headers.where(is_fragment))
-            fragmented = np.union1d(fragmented, rows[is_fragment])
+            fragmented[rows[is_fragment]] = True
     d.stop(d.rows(Next.IPV6_EXTENSION))
 
 
