@@ -6,11 +6,13 @@ import dataclasses
 import json
 import logging
 import random
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import pcap2arrow
 from pcap2arrow.dataset import (
     Change,
     DataFile,
@@ -232,6 +234,16 @@ def test_removal_by_name_and_time(dataset: Dataset) -> None:
         remove(dataset, ["3", "x", "y"])
     assert remove(dataset, ["timeless"], before=3 * DAY + 8) == ("timeless", "2")
     assert sorted(dataset.snapshot().captures) == ["3"]
+
+
+def test_a_dataset_is_handled_by_its_path(dataset: Dataset) -> None:
+    after = convert(dataset, capture("a", 1), capture("b", 2))
+    assert pcap2arrow.files(dataset.url) == [dataset.path_of(file.path) for file in after.files("packets")]
+    assert pcap2arrow.remove(dataset.url, ["a"], before=9 * DAY) == ("a", "b")
+    assert pcap2arrow.files(dataset.url) == []
+    assert len(pcap2arrow.files(dataset.url, table="blocks", version=1)) == 2
+    assert pcap2arrow.vacuum(dataset.url).deleted == ()
+    assert pcap2arrow.vacuum(dataset.url, older_than=timedelta(0)).deleted == tuple(sorted(after.paths()))
 
 
 # What is on disk

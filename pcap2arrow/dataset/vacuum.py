@@ -27,8 +27,8 @@ def vacuum(
 
     That is: files of the three tables that no version named since then, temporary files of writers that died,
     and checkpoints but the newest.  Never a live file, never an entry of the log, nothing that this program
-    did not write.  The limit protects writers that have not committed yet and readers of older versions, so it
-    has to be longer than either takes; both measure by the store's clock.
+    did not write.  The limit protects writers that have not committed yet and readers of older versions, so
+    it has to be longer than either takes.  Age goes by the store's clock.
 
     Raises:
         DatasetError: if the log or a folder can't be read, or a file can't be deleted.
