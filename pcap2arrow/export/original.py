@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture, Table
 from pcap2arrow.errors import ExportError, SourceError
-from pcap2arrow.export.pieces import Octets, Pieces
+from pcap2arrow.export.pieces import Octets, joined
 from pcap2arrow.savefile.pcap import PcapHeader, parse_header
 from pcap2arrow.savefile.pcapng import PACKET_START, SECTION_HEADER, starts_section
 from pcap2arrow.savefile.source import Source, open_source
@@ -26,6 +26,7 @@ RECORD_COLUMNS = [
     "interface_id", "time", "caplen", "frame_len", "header", "rest", "record_offset", "time_raw", "record_extra",
 ]  # fmt: skip
 _COPY_STEP = 4 << 20
+_BATCH_ROWS = 1 << 16
 
 
 def capture_row(dataset: Dataset, capture: LiveCapture) -> dict[str, Any]:
@@ -108,9 +109,8 @@ def _row_groups(dataset: Dataset, unit: list[DataFile]) -> Iterator[pa.Table]:
     files = [file for file in unit if file.table == "packets"]
     if len(files) == 1:
         with dataset.open_input(files[0].path) as stream:
-            file = pq.ParquetFile(stream)
-            for number in range(file.num_row_groups):
-                yield file.read_row_group(number, columns=RECORD_COLUMNS)
+            for batch in pq.ParquetFile(stream).iter_batches(_BATCH_ROWS, columns=RECORD_COLUMNS):
+                yield pa.Table.from_batches([batch])
     elif files:
         yield _read(dataset, files, RECORD_COLUMNS).sort_by("record_offset")
 
@@ -152,7 +152,7 @@ def _framing(dataset: Dataset, capture: LiveCapture, row: dict[str, Any]) -> _Fr
         first = _read(dataset, [file for file in units(capture)[0] if file.table == "blocks"], ["content"])
         header = parse_header(first["content"][0].as_py(), path=capture.name)
         return _Framing(header, np.empty(0, np.int64), np.empty(0, np.bool_), [])
-    offsets, big = [], []
+    offsets, big = [-1], [False]  # where the first section header is damaged, blocks are read as little-endian
     for file in capture.files:
         if file.table == "blocks":
             with dataset.open_input(file.path) as stream:
@@ -165,25 +165,32 @@ def _framing(dataset: Dataset, capture: LiveCapture, row: dict[str, Any]) -> _Fr
 
 def _stretch(packets: pa.Table | None, gaps: pa.Table | None, framing: _Framing) -> pa.Buffer:
     """The octets of some records and the gaps between them."""
-    pieces = Pieces.joined([Octets.of(pa.array([], pa.large_binary()))])
-    key = np.empty(0, np.uint64)
-    if packets is not None and len(packets):
-        key = packets["record_offset"].to_numpy()
-        heads, tails = _ordinary(packets, framing)
-        header, rest = Octets.of(packets["header"]), Octets.of(packets["rest"])
-        parts = [heads, header, rest, tails]
-        if packets["record_extra"].null_count < len(packets):
-            parts = _with_verbatim(packets, parts, framing)
-        pieces = Pieces.joined(parts)
-    if gaps is not None and len(gaps):
-        pieces = pieces.with_rows(Octets.of(gaps["content"]), key, gaps["offset"].to_numpy())
-    return pieces.octets()
+    parts = [] if packets is None else _record_parts(packets, framing)
+    if gaps is None or not len(gaps):
+        return joined(parts)
+    content = Octets.column(gaps["content"])
+    if packets is None:
+        return joined([content])
+    offset = np.concatenate([packets["record_offset"].to_numpy(), gaps["offset"].to_numpy()])
+    order = np.argsort(offset, kind="stable")
+    parts = [Octets.concat([part, Octets.empty(len(gaps))]) for part in parts]
+    parts.append(Octets.concat([Octets.empty(len(packets)), content]))
+    return joined([part.take(order) for part in parts])
+
+
+def _record_parts(packets: pa.Table, framing: _Framing) -> list[Octets]:
+    heads, tails = _ordinary(packets, framing)
+    header, rest = Octets.column(packets["header"]), Octets.column(packets["rest"])
+    parts = [heads, header, rest, tails]
+    if packets["record_extra"].null_count < len(packets):
+        return _with_verbatim(packets, parts, framing)
+    return parts
 
 
 def _with_verbatim(packets: pa.Table, parts: list[Octets], framing: _Framing) -> list[Octets]:
     """The parts with what stood around the packet of verbatim records, in place of what columns say."""
     verbatim = np.asarray(packets["record_extra"].combine_chunks().is_valid())
-    extra = Octets.of(packets["record_extra"])
+    extra = Octets.column(packets["record_extra"])
     heads, header, rest, tails = parts
     none = np.zeros(len(packets), np.int64)
     if framing.header is not None:
@@ -203,12 +210,11 @@ def _with_verbatim(packets: pa.Table, parts: list[Octets], framing: _Framing) ->
 
 
 def _block_types(extra: Octets, verbatim: NDArray[np.bool_], big: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Type of the block that each verbatim record begins with; those of packets fit one octet, the last or first."""
     kind = np.zeros(len(verbatim), np.int64)
-    for row in (np.flatnonzero(verbatim & big), np.flatnonzero(verbatim & ~big)):
-        octets = [extra.data[extra.start[row] + k].astype(np.int64) for k in range(4)]
-        if len(row) and big[row[0]]:
-            octets.reverse()
-        kind[row] = octets[0] | octets[1] << 8 | octets[2] << 16 | octets[3] << 24
+    for number, octets in enumerate(extra.buffers):
+        row = np.flatnonzero(verbatim & (extra.buffer == number))
+        kind[row] = octets[extra.start[row] + np.where(big[row], 3, 0)]
     return kind
 
 
@@ -224,7 +230,7 @@ def _ordinary(packets: pa.Table, framing: _Framing) -> tuple[Octets, Octets]:
     caplen, frame_len = (packets[name].to_numpy().astype(np.uint32) for name in ("caplen", "frame_len"))
     if framing.header is not None:
         heads = _pcap_heads(packets, caplen, frame_len, framing.header)
-        return Octets.fixed(heads), Octets.fixed(np.zeros((len(packets), 1), np.uint8)).cut(1)
+        return Octets.fixed(heads), Octets.empty(len(packets))
     return _enhanced_blocks(packets, caplen, frame_len, framing)
 
 

@@ -61,7 +61,8 @@ def is_exact(resolution: int) -> bool:
 
 def from_nanoseconds(time: NDArray[np.int64], *, resolution: int, offset: int) -> NDArray[np.uint64]:
     """Ticks of nanoseconds since 1970, for a resolution that :func:`is_exact` and times that came from it."""
-    ticks: NDArray[np.uint64] = ((time - offset * NANOS) // 10 ** (9 - resolution)).astype(np.uint64)
+    shift = min(max(offset * NANOS, -_MOST), _MOST)  # beyond that no time fits: nothing is given back
+    ticks: NDArray[np.uint64] = ((time - shift) // 10 ** (9 - resolution)).astype(np.uint64)
     return ticks
 
 
