@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.conversion.scan import MAX_DAMAGE, BlockScan, TimeSpan, cumulative, identity
@@ -13,6 +13,7 @@ from pcap2arrow.savefile.batch import Gap
 from pcap2arrow.savefile.pcap import PcapHeader
 from pcap2arrow.savefile.reader import Position
 from pcap2arrow.savefile.source import Source
+from pcap2arrow.savefile.walk import Positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Unit:
     """What begins in one block of a capture; written by one worker, to files whose names begin with ``stem``.
 
     ``end`` is the octet where the next unit begins; ``first_frame`` numbers the unit's first packet; ``order_before``
-    is the greatest time of all packets before it, None without one.
+    is the greatest time of all packets before it, None without one; ``marks`` are offsets of some of its records.
     """
 
     capture_id: int
@@ -30,6 +31,7 @@ class Unit:
     packets: int
     first_frame: int
     order_before: int | None
+    marks: Positions | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ def _units(identity: str, blocks: Sequence[BlockScan], options: Options) -> list
                 packets=block.packets,
                 first_frame=packets_before + 1,
                 order_before=greatest_before,
+                marks=block.marks,
             )
         )
     return units

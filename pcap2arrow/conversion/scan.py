@@ -22,6 +22,7 @@ from pcap2arrow.savefile.pcapng import Interface, SectionState
 from pcap2arrow.savefile.reader import Position, find_records, read_windows
 from pcap2arrow.savefile.source import Source
 from pcap2arrow.savefile.ticks import exact_nanoseconds
+from pcap2arrow.savefile.walk import Positions
 
 BLOCK = 80 << 20
 """Octets of a block: what one checksum covers, and what begins in it is one unit of writing."""
@@ -30,6 +31,8 @@ MAX_DAMAGE = 1000
 """Places of damage that are listed; the rest is only counted."""
 
 _CHECKSUM_STEP = 4 << 20
+_WINDOW = 32 << 20  # larger than in the second round: guesses of records are made once a window
+_MARK_EVERY = 256
 _SAMPLE = 4096
 _SAMPLES = 16
 _ENDS = 1 << 16
@@ -62,7 +65,8 @@ class TimeSpan:
 class BlockScan:
     """What begins in one block of a capture: from ``begin`` to the octet ``end`` where the next item begins.
 
-    ``crc`` is the CRC-32 of the block's own octets; ``damage`` lists at most :data:`MAX_DAMAGE` of ``damaged`` gaps.
+    ``crc`` is the CRC-32 of the block's own octets; ``damage`` lists at most :data:`MAX_DAMAGE` of ``damaged`` gaps;
+    ``marks`` are the offsets of every 256th record or so (int64), which spare the second round the search for them.
     """
 
     begin: Position
@@ -73,6 +77,7 @@ class BlockScan:
     link_types: frozenset[int]
     damaged: int
     damage: tuple[Gap, ...] = ()
+    marks: Positions = field(default_factory=lambda: np.empty(0, np.int64), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,9 @@ def scan_range(
     for number in range(first, last + 1):
         checksum = _Checksum(source, number * block, min((number + 1) * block, source.size))
         summary = _Summary(position)
-        for window, position in read_windows(source, header, position, stop=(number + 1) * block):
+        for window, position in read_windows(
+            source, header, position, stop=(number + 1) * block, window=_WINDOW
+        ):
             summary.add(window, position)
             checksum.add(window)
         scans.append(summary.scan(position, checksum.finish()))
@@ -209,11 +216,13 @@ class _Summary:
     link_types: set[int] = field(default_factory=set)
     damaged: int = 0
     damage: list[Gap] = field(default_factory=list)
+    marks: list[Positions] = field(default_factory=list)
 
     def add(self, window: Window, after: Position) -> None:
         records = window.records
         self.packets += len(records)
         self.times = self.times.then(time_span(records, after.section.interfaces))
+        self.marks.append(records.start[::_MARK_EVERY] + window.base)
         if len(records):
             first = int(records.link_type[0])
             same = (records.link_type == first).all()
@@ -232,6 +241,7 @@ class _Summary:
             frozenset(self.link_types),
             self.damaged,
             tuple(self.damage),
+            np.concatenate(self.marks) if self.marks else np.empty(0, np.int64),
         )
 
 

@@ -75,7 +75,7 @@ def write_unit(
 def place(source: Source, header: PcapHeader | None, unit: Unit) -> Iterator[tuple[Placed, Window]]:
     """The unit's windows, their records with frame numbers, order and offsets."""
     frame, greatest = unit.first_frame, unit.order_before
-    for window, _ in read_windows(source, header, unit.begin, stop=unit.end):
+    for window, _ in read_windows(source, header, unit.begin, stop=unit.end, marks=unit.marks):
         records = window.records
         order, known = running_maximum(records.time, records.time_valid, greatest)
         if len(records) and known[-1]:

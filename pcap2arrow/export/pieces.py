@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,76 +17,88 @@ _Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Octets:
-    """A binary column taken apart: row k is ``data[start[k] : start[k] + length[k]]``; null rows have length 0."""
+    """A column of octets taken apart: row k is ``buffers[buffer[k]][start[k] : start[k] + length[k]]``.
 
-    data: NDArray[np.uint8]
+    Null rows of an Arrow column have length 0.
+    """
+
+    buffers: tuple[NDArray[np.uint8], ...]
+    buffer: NDArray[np.int32]
     start: _Ints
     length: _Ints
 
+    def __len__(self) -> int:
+        return len(self.start)
+
     @classmethod
-    def of(cls, column: pa.ChunkedArray | pa.Array) -> Octets:
+    def slices(cls, data: NDArray[np.uint8], start: _Ints, length: _Ints) -> Octets:
+        """Slices of one buffer."""
+        return cls((data,), np.zeros(len(start), np.int32), start, length)
+
+    @classmethod
+    def column(cls, column: pa.ChunkedArray | pa.Array) -> Octets:
         """The octets of a large_binary column."""
-        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        if isinstance(array, pa.ChunkedArray):
-            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], pa.large_binary())
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        return cls.concat([cls._of_array(chunk) for chunk in chunks])
+
+    @classmethod
+    def _of_array(cls, array: pa.Array) -> Octets:
         _, offsets, data = array.buffers()
         rows = len(array)
         bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + rows + 1] if rows else np.zeros(1, np.int64)
-        octets = np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8)
-        return cls(octets, bounds[:-1], np.diff(bounds))
+        return cls.slices(np.frombuffer(data or b"", np.uint8), bounds[:-1], np.diff(bounds))
 
     @classmethod
     def fixed(cls, rows: NDArray[Any]) -> Octets:
         """One row of octets per row of a two-dimensional array."""
         octets = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
         width = octets.shape[1]
-        return cls(octets.ravel(), np.arange(len(rows)) * width, np.full(len(rows), width))
-
-    def cut(self, skip: _Ints | int = 0, length: _Ints | None = None) -> Octets:
-        """Without the first ``skip`` octets of each row, and at most ``length`` of what is left."""
-        skip = np.minimum(skip, self.length)
-        left = self.length - skip
-        return Octets(self.data, self.start + skip, left if length is None else np.clip(length, 0, left))
-
-
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """Rows of octets, each put together from slices of several buffers."""
-
-    buffers: list[NDArray[np.uint8]]
-    buffer: NDArray[np.int32]
-    start: _Ints
-    length: _Ints
+        return cls.slices(octets.ravel(), np.arange(len(rows)) * width, np.full(len(rows), width))
 
     @classmethod
-    def joined(cls, parts: list[Octets]) -> Pieces:
-        """Rows that are their part of each column, one after the other."""
-        rows = len(parts[0].start)
-        number = np.arange(len(parts), dtype=np.int32)
+    def of(cls, rows: Sequence[bytes]) -> Octets:
+        """One row for each of some octet strings."""
+        length = np.array([len(row) for row in rows], np.int64)
+        return cls.slices(np.frombuffer(b"".join(rows), np.uint8), np.cumsum(length) - length, length)
+
+    @classmethod
+    def empty(cls, rows: int) -> Octets:
+        """Rows without any octet."""
+        none = np.zeros(rows, np.int64)
+        return cls.slices(np.empty(0, np.uint8), none, none)
+
+    @classmethod
+    def concat(cls, parts: Sequence[Octets]) -> Octets:
+        """The rows of all parts."""
+        if not parts:
+            return cls.empty(0)
+        shift = np.cumsum([0, *(len(part.buffers) for part in parts[:-1])])
         return cls(
-            [part.data for part in parts],
-            np.broadcast_to(number, (rows, len(parts))).ravel(),
-            np.stack([part.start for part in parts], axis=1).ravel(),
-            np.stack([part.length for part in parts], axis=1).ravel(),
+            tuple(buffer for part in parts for buffer in part.buffers),
+            np.concatenate([part.buffer + by for part, by in zip(parts, shift, strict=True)]).astype(np.int32),
+            np.concatenate([part.start for part in parts]),
+            np.concatenate([part.length for part in parts]),
         )
 
-    def with_rows(self, other: Octets, key: NDArray[Any], other_key: NDArray[Any]) -> Pieces:
-        """These rows and those of one column, in the order of their keys."""
-        if not len(other.start):
-            return self
-        width = len(self.buffer) // len(key) if len(key) else 0
-        position = np.concatenate([np.repeat(key, width), other_key])
-        order = np.argsort(position, kind="stable")
-        number = np.full(len(other.start), len(self.buffers), dtype=np.int32)
-        return Pieces(
-            [*self.buffers, other.data],
-            np.concatenate([self.buffer, number])[order],
-            np.concatenate([self.start, other.start])[order],
-            np.concatenate([self.length, other.length])[order],
-        )
+    def take(self, rows: NDArray[Any] | slice) -> Octets:
+        """Some of the rows."""
+        return Octets(self.buffers, self.buffer[rows], self.start[rows], self.length[rows])
 
-    def octets(self) -> pa.Buffer:
-        """All rows, one after the other."""
-        filled = self.length > 0
-        array = gather(self.buffers, self.buffer[filled], self.start[filled], self.length[filled])
-        return array.buffers()[2] or pa.py_buffer(b"")
+    def cut(self, skip: _Ints | int = 0, length: _Ints | int | None = None) -> Octets:
+        """Without the first ``skip`` octets of each row, and at most ``length`` of what is left."""
+        skip = np.clip(skip, 0, self.length)
+        left = self.length - skip
+        kept = left if length is None else np.clip(length, 0, left)
+        return Octets(self.buffers, self.buffer, self.start + skip, kept)
+
+
+def joined(parts: Sequence[Octets]) -> pa.Buffer:
+    """All rows one after the other, each put together from its octets in every part."""
+    shift = np.cumsum([0, *(len(part.buffers) for part in parts[:-1])])
+    buffer = np.stack([part.buffer + by for part, by in zip(parts, shift, strict=True)], axis=1).ravel()
+    start = np.stack([part.start for part in parts], axis=1).ravel()
+    length = np.stack([part.length for part in parts], axis=1).ravel()
+    filled = length > 0
+    buffers = [buffer for part in parts for buffer in part.buffers]
+    array = gather(buffers, buffer[filled].astype(np.int32), start[filled], length[filled])
+    return array.buffers()[2] or pa.py_buffer(b"")

@@ -15,7 +15,7 @@ from pcap2arrow.savefile.batch import Gap, Records, Window
 from pcap2arrow.savefile.pcap import HEADER_LENGTH, MAGIC_OCTETS, PcapHeader, parse_header
 from pcap2arrow.savefile.pcapng import BlockFraming, SectionState
 from pcap2arrow.savefile.source import Source
-from pcap2arrow.savefile.walk import Framing, begins_chain, walk
+from pcap2arrow.savefile.walk import Framing, Positions, begins_chain, walk
 
 WINDOW = (16 << 20) + (1 << 18)  # a little more than a quarter of a block: four make one
 _SMALL_WINDOW = 1 << 16  # windows grow from here after damage or a new section, which end them early
@@ -54,19 +54,26 @@ def read_header(source: Source) -> PcapHeader | None:
 
 
 def read_windows(
-    source: Source, header: PcapHeader | None, position: Position, *, stop: int, window: int = WINDOW
+    source: Source,
+    header: PcapHeader | None,
+    position: Position,
+    *,
+    stop: int,
+    window: int = WINDOW,
+    marks: Positions | None = None,
 ) -> Iterator[tuple[Window, Position]]:
     """Everything that begins in [``position``, ``stop``), window by window, each with the position after it.
 
     The last window may end after ``stop``.  What windows there are depends on ``position``, ``stop`` and the
-    capture's octets alone.  Damage never raises: it is a gap that says what was expected and found.
+    capture's octets alone.  Damage never raises: it is a gap that says what was expected and found.  ``marks`` are
+    offsets of some records, if an earlier reading found them: a hint that saves the search for them.
     """
     stop = min(stop, source.size)
     span = window
     mean_length = 256
     while position.offset < stop:
         data = source.window(position.offset, min(span, source.size - position.offset))
-        result = _Attempt(source, header, position, data, stop, mean_length).read()
+        result = _Attempt(source, header, position, data, stop, mean_length, marks).read()
         if result is None:
             span = _needed(data, header, position)
             continue
@@ -105,6 +112,7 @@ class _Attempt:
     data: NDArray[np.uint8]
     stop: int
     mean_length: int
+    marks: Positions | None
 
     @property
     def _size(self) -> int:
@@ -124,7 +132,13 @@ class _Attempt:
         framing: Framing = self.header or BlockFraming(self.position.section.order)
         limit = min(self.stop - base, self._size)
         chain = walk(
-            self.data, begin=0, limit=limit, size=self._size, framing=framing, mean_length=self.mean_length
+            self.data,
+            begin=0,
+            limit=limit,
+            size=self._size,
+            framing=framing,
+            mean_length=self.mean_length,
+            marks=None if self.marks is None else self.marks - base,
         )
         if not len(chain.starts):
             return self._first_is_not_whole(framing)
@@ -188,7 +202,10 @@ class _Attempt:
         end = find_records(self.source, self.header, self.position, after=base + 1)
         end = self.source.size if end is None else end
         gap = Gap(base, end - base, "damage", None, expected, found)
-        return self._window(end - base, None, (gap,), self.position.section)
+        section = self.position.section
+        if section.section < 0:  # it is the first section header that can't be read
+            section = replace(section, section=0)
+        return self._window(end - base, None, (gap,), section)
 
 
 def no_records(data: NDArray[np.uint8]) -> Records:

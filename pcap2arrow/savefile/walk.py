@@ -20,6 +20,7 @@ Octets = NDArray[np.uint8]
 Positions = NDArray[np.int64]
 
 LANES = 1024
+MIN_LANES = 32  # fewer are slower than record by record
 MIN_RECORDS_PER_LANE = 16
 GUESS_STRIDE = 256  # positions tried at once for each lane that has no guess yet
 GUESS_REACH = 4096  # positions tried at most
@@ -57,16 +58,29 @@ class Chain:
     end: int
 
 
-def walk(data: Octets, *, begin: int, limit: int, size: int, framing: Framing, mean_length: int = 256) -> Chain:
+def walk(
+    data: Octets,
+    *,
+    begin: int,
+    limit: int,
+    size: int,
+    framing: Framing,
+    mean_length: int = 256,
+    marks: Positions | None = None,
+) -> Chain:
     """Every record that starts in [``begin``, ``limit``) and lies whole in ``data[:size]``, from ``begin`` on.
 
     ``begin`` must be a record boundary.  The chain stops before the first record that is not whole or that
-    ``framing`` refuses.  ``data`` has at least 64 readable octets after ``size``.  ``mean_length`` is a hint.
+    ``framing`` refuses.  ``data`` has at least 64 readable octets after ``size``.  ``mean_length`` is a hint, and so
+    are ``marks``: where an earlier walk found some of the records, ascending.
     """
     limit = min(limit, size)
+    if marks is not None and len(marks) >= MIN_LANES:
+        guesses = np.append([begin], marks[(marks > begin) & (marks < limit)])
+        return _prove(_walk_lanes(data, guesses, limit, size, framing), data, limit, size, framing)
     lanes = min(LANES, (limit - begin) // (MIN_RECORDS_PER_LANE * max(mean_length, framing.min_length)))
-    guesses = _guess(data, begin, limit, size, lanes, framing) if lanes >= 32 else np.array([begin])
-    if len(guesses) < 32:
+    guesses = _guess(data, begin, limit, size, lanes, framing) if lanes >= MIN_LANES else np.array([begin])
+    if len(guesses) < MIN_LANES:
         starts, end = _walk_serially(data, begin, limit, size, framing, stop=lambda at: False)
         return Chain(np.array(starts, dtype=np.int64), end)
     return _prove(_walk_lanes(data, guesses, limit, size, framing), data, limit, size, framing)
