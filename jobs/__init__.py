@@ -1,0 +1,1 @@
+"""Jobs over packet tables: plans, schedulers, progress, and the command line."""

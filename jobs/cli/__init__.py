@@ -1,0 +1,66 @@
+"""The command ``pcap2arrow``."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+import click
+
+from jobs.cli.group import BROKEN_PIPE, commands
+
+FAILED = 1
+WRONG_COMMAND = 2
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and end the process.
+
+    Exit codes: 0 all done; 1 something in the input failed, everything else is done; 2 the command line is
+    wrong, and nothing was done; 130 interrupted; 141 nobody reads the output any more.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    code = _run()
+    if code == INTERRUPTED:
+        os._exit(code)  # not waiting for threads that still run: nothing of theirs is visible
+    sys.exit(code)
+
+
+def _run() -> int:
+    debug = os.environ.get("PCAP2ARROW_DEBUG") == "1"
+    if debug:
+        import logging
+
+        logging.basicConfig(level=logging.DEBUG)
+    try:
+        code: int | None = commands.main(prog_name="pcap2arrow", standalone_mode=False)
+        sys.stdout.flush()
+        return code or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("pcap2arrow: interrupted", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:
+        if debug:
+            raise
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Say on standard error what went wrong; the result is the exit code."""
+    from jobs.cli.output import complain
+    from pcap2arrow.errors import Pcap2ArrowError, UsageError
+
+    if isinstance(error, Pcap2ArrowError):
+        complain(str(error))
+        return WRONG_COMMAND if isinstance(error, UsageError) else FAILED
+    complain(f"internal error: {type(error).__name__}: {error} (PCAP2ARROW_DEBUG=1 shows where)")
+    return FAILED

@@ -1,0 +1,36 @@
+"""``pcap2arrow verify``."""
+
+from __future__ import annotations
+
+import click
+
+from jobs.cli.options import dataset_argument, json_option
+
+
+@click.command(short_help="Prove that a dataset gives its captures back.")
+@dataset_argument
+@json_option
+def command(dataset: str, as_json: bool) -> int:
+    """Rebuild every capture from a dataset; compare it with its source or, if that is gone, its checksums.
+
+    One line per capture, and exit code 1 if one differs.
+
+    \b
+    pcap2arrow verify dataset
+    """
+    import dataclasses
+
+    from jobs.cli.output import complain, print_json_line, say
+    from jobs.reports import named
+    from pcap2arrow.export.api import verify
+
+    failed = False
+    for report in verify(dataset):
+        failed |= not report.ok
+        if as_json:
+            print_json_line(dataclasses.asdict(report))
+        elif report.ok:
+            say(f"{report.name}: equals its {report.against}")
+        if not report.ok:
+            complain(named(report.name, report.name, report.error or "differs"))
+    return 1 if failed else 0

@@ -1,0 +1,56 @@
+"""Captures into a dataset, by threads, processes or a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from jobs.executors import THREADS, open_executor
+from pcap2arrow.conversion.api import ConversionReport, open_for_writing
+from pcap2arrow.conversion.driver import Conversion, Watcher
+from pcap2arrow.conversion.options import Options
+from pcap2arrow.dataset.log import Dataset
+from pcap2arrow.errors import DatasetError, UsageError
+from pcap2arrow.inputs import Input, Inputs
+from pcap2arrow.savefile.source import STANDARD_INPUT, is_url
+
+
+def convert(
+    found: Inputs,
+    dataset: str | os.PathLike[str],
+    options: Options,
+    *,
+    scheduler: str = THREADS,
+    workers: int | None = None,
+    replace: bool = False,
+    rehash: bool = False,
+    watch: Watcher = lambda event: None,
+) -> ConversionReport:
+    """Convert captures as :func:`pcap2arrow.convert` does, on a scheduler (see :func:`open_executor`).
+
+    What is written does not depend on the scheduler, nor on how many workers it has.  Raises UsageError where
+    nothing could begin (the dataset or the scheduler can't be used), DatasetError or SchedulerError where one
+    of them fails later.
+    """
+    if scheduler != THREADS and any(capture.path == STANDARD_INPUT for capture in found.captures):
+        raise UsageError(f"standard input is read by {THREADS} only, not by {scheduler}")
+    with open_executor(scheduler, workers) as (executor, workers):
+        conversion = Conversion(
+            _open(dataset), options, executor, workers=workers, replace=replace, rehash=rehash, watch=watch
+        )
+        return ConversionReport(conversion.run(map(_anywhere, found.captures)), found.left_out)
+
+
+def _open(dataset: str | os.PathLike[str]) -> Dataset:
+    try:
+        return open_for_writing(dataset)
+    except DatasetError as error:
+        raise UsageError(str(error)) from error
+
+
+def _anywhere(capture: Input) -> Input:
+    """The capture with a path that is right in any working directory."""
+    if capture.path == STANDARD_INPUT or is_url(capture.path):
+        return capture
+    return dataclasses.replace(capture, path=str(Path(capture.path).absolute()))
