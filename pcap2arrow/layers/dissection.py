@@ -211,14 +211,15 @@ class Dissection:
         for column, values in columns.items():
             if enough is not None:
                 values = np.where(enough, values, 0)
-            if headers.rows.size == self.count:
+            if headers.rows.size == self.count and column not in self._values:
                 self._values[column] = values.astype(COLUMN_TYPES[column])
                 self._masks[column] = (mask,)
             else:
                 self._scatter(column, headers.rows, values, mask)
 
     def put_rows(self, rows: Rows, **columns: NDArray[Any]) -> None:
-        """Columns from values, one for each of ``rows``; the last counts where a packet occurs several times."""
+        """Columns from values, one for each of ``rows``; the last counts where a packet occurs several
+        times."""
         if rows.size:
             mask = np.zeros(self.count, np.bool_)
             mask[rows] = True

@@ -44,6 +44,9 @@ COLUMNS = (
 )
 """Column, kind of option, field of it, and the octets of the option that must be there for it."""
 
+LEAST_LONG = 0x0200
+"""The least kind << 8 of an option that has a length."""
+
 OTHER, OF_INTEREST, MALFORMED = 0, 1, 2
 
 
@@ -66,23 +69,23 @@ DISTANCE, WHAT = _tables()
 def options(d: Dissection, headers: Headers, header_len: NDArray[np.int64]) -> None:
     """Columns from the options of TCP headers that are longer than :data:`FIXED_LEN`.
 
-    The first of a kind counts.  An option that passes ``header_len`` ends the list, one whose length is not that of
-    its kind has no value; both are irregular.
+    The first of a kind counts.  An option that passes ``header_len`` ends the list, one whose length is not
+    that of its kind has no value; both are irregular.
     """
     rows = headers.rows
     found: list[tuple[Rows, NDArray[np.int64], NDArray[Any]]] = []
-    room = np.minimum(header_len, headers.room)
+    room: NDArray[np.int64] = np.minimum(header_len, headers.room)
     place = np.where(d.gather(headers.at + FIXED_LEN, START)["kinds"] == NOP_NOP, FIXED_LEN + 2, FIXED_LEN)
     left = np.flatnonzero(place < room)
     place = place.take(left)
     while left.size:
-        there = room.take(left) - place
+        there, announced = room.take(left) - place, header_len.take(left) - place
         option = d.gather(headers.at.take(left) + place, OPTION)
         kind_length = option["kind_length"].astype(np.uint16)
         distance, what = DISTANCE.take(kind_length), WHAT.take(kind_length)
         legible = there >= 2
-        overlong = distance > header_len.take(left) - place
-        malformed = legible & (overlong | (what == MALFORMED))
+        overlong = distance > announced
+        malformed = legible & (overlong | (what == MALFORMED)) | (announced < 2) & (kind_length >= LEAST_LONG)
         if malformed.any():
             d.irregular[rows[left[malformed]]] = True
         good = np.flatnonzero(legible & ~overlong & (what == OF_INTEREST))

@@ -81,39 +81,44 @@ def _radiotap_flags(d: Dissection, headers: Headers, length: NDArray[np.int64]) 
 def mac(d: Dissection, rows: Rows, *, padded: Mask | None = None) -> None:
     """802.11 MAC headers (IEEE 802.11-2020, 9.2 and 9.3); LLC follows in data frames.
 
-    It does not in those without a body, encrypted ones and A-MSDUs.
+    It does not in those without a body, encrypted ones and A-MSDUs.  ``padded`` says of which frames the
+    header is padded to a multiple of four octets.
     """
     headers = d.read(rows, MAC)
     control, flags = headers["control"], headers["flags"]
     kind, subtype = control >> 2 & 3, control >> 4
     headers.fault(control & 3 != 0, 0)  # a protocol version that is none
     headers.fault(kind > DATA, 2)
+    with_transmitter = (kind != CONTROL) | (CONTROL_WITH_TRANSMITTER.take(subtype) != 0)
+    senders = headers.where(with_transmitter)
     d.put_values(headers, 1, wlan_fc_type_subtype=kind << 4 | subtype)
     d.put(headers, wlan_flags="flags")
     d.put_values(headers, 10, wlan_ra=headers["address_1"] >> 16)
-    with_transmitter = (kind != CONTROL) | (CONTROL_WITH_TRANSMITTER.take(subtype) != 0)
-    senders = headers.where(with_transmitter)
     d.put_values(senders, 16, wlan_ta=senders["address_2"] >> 16)
 
     is_data = kind == DATA
     four_addresses = is_data & (flags & TO_AND_FROM_DS == TO_AND_FROM_DS)
     qos = is_data & (subtype & QOS != 0)
-    with_ht_control = (qos | (kind == MANAGEMENT)) & (flags & ORDER != 0)
+    ht_control = (qos | (kind == MANAGEMENT)) & (flags & ORDER != 0)
     qos_at = 24 + 6 * four_addresses
-    aggregated = qos & (d.gather(headers.at + qos_at, OCTET)["octet"] & AGGREGATED != 0)
-    with_llc = is_data & (subtype & NO_BODY == 0) & (flags & PROTECTED == 0) & ~aggregated
-    size = qos_at + 2 * qos + 4 * with_ht_control
+    size = qos_at + 2 * qos + 4 * ht_control
     size = np.where(kind == CONTROL, np.where(with_transmitter, 16, 10), size)
     if padded is not None:
         size = np.where(padded, (size + 3) // 4 * 4, size)
-    d.step(headers, size, np.where(with_llc, Next.LLC, Next.NOTHING))
+    aggregated = qos & (d.gather(headers.at + qos_at, OCTET)["octet"] & AGGREGATED != 0)
+    with_llc = is_data & (subtype & NO_BODY == 0) & (flags & PROTECTED == 0) & ~aggregated
+    d.step(headers, size, np.where(with_llc, np.uint8(Next.LLC), np.uint8(Next.NOTHING)))
+    expected = with_llc & ~four_addresses & ~ht_control & (True if padded is None else ~padded)
+    _mark_unexpected(d, headers.where(is_data), size[is_data], expected[is_data])
 
-    # libpcap knows neither a fourth address nor HT control, takes the body of every data frame for LLC, and
-    # of SNAP looks at the type alone.
+
+def _mark_unexpected(d: Dissection, headers: Headers, size: NDArray[np.int64], expected: Mask) -> None:
+    """Mark data frames as irregular in which libpcap reads an EtherType that is none, or elsewhere.
+
+    libpcap knows neither a fourth address nor HT control, and rounds another length for padding.  It takes
+    the body of every data frame for LLC and SNAP, and of these it looks at the type alone.
+    """
     body = headers.room - size
-    snap = (
-        d.gather(headers.at + np.minimum(size, headers.room), SNAP)["llc_organisation"] >> 16
-        == ETHERNET_IN_SNAP
-    )
-    as_libpcap = with_llc & (body >= SNAP.itemsize) & snap & ~four_addresses & ~with_ht_control
-    d.irregular[rows[is_data & ~as_libpcap & (body > 0)]] = True
+    start = d.gather(headers.at + np.minimum(size, headers.room), SNAP)["llc_organisation"]
+    expected = expected & (start >> 16 == ETHERNET_IN_SNAP) & (body >= SNAP.itemsize)
+    d.irregular[headers.rows[~expected & (body > 0)]] = True
