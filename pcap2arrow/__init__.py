@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pcap2arrow.dataset.api import files as files
     from pcap2arrow.dataset.api import remove as remove
     from pcap2arrow.dataset.api import vacuum as vacuum
-    from pcap2arrow.export.api import export as export
-    from pcap2arrow.export.api import verify as verify
-    from pcap2arrow.export.api import write_capture as write_capture
+    from pcap2arrow.writing.api import export as export
+    from pcap2arrow.writing.api import verify as verify
+    from pcap2arrow.writing.api import write_capture as write_capture
     from pcap2arrow.reading.api import info as info
     from pcap2arrow.reading.api import read_capture as read_capture
     from pcap2arrow.reading.api import scan as scan
@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "convert": "conversion.api",
-    "export": "export.api",
+    "export": "writing.api",
     "files": "dataset.api",
     "info": "reading.api",
     "ip": "reading.text",
@@ -39,8 +39,8 @@ _HOMES = {
     "scan": "reading.api",
     "text": "reading.text",
     "vacuum": "dataset.api",
-    "verify": "export.api",
-    "write_capture": "export.api",
+    "verify": "writing.api",
+    "write_capture": "writing.api",
 }
 
 __all__ = list(_HOMES)  # noqa: PLE0605

@@ -19,7 +19,7 @@ from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import LiveCapture
 from pcap2arrow.dataset.snapshot import Source as Stamp
 from pcap2arrow.errors import ConflictError, DatasetError
-from pcap2arrow.export.original import first_difference, rebuild
+from pcap2arrow.writing.original import first_difference, rebuild
 from pcap2arrow.inputs import Input
 from pcap2arrow.savefile.pcap import PcapHeader
 from pcap2arrow.savefile.reader import Position, read_header

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from pcap2arrow import schema
 from pcap2arrow.conversion.capture import capture_row, scan_alone
 from pcap2arrow.conversion.options import OnError, Options
-from pcap2arrow.conversion.packets import packet_rows
-from pcap2arrow.conversion.plan import Unit
-from pcap2arrow.conversion.unit import place
 from pcap2arrow.dataset.log import MANIFEST, open_dataset
-from pcap2arrow.errors import FormatError, Pcap2ArrowError
-from pcap2arrow.export.original import capture_row as stored_row
+from pcap2arrow.errors import Pcap2ArrowError
+from pcap2arrow.writing.original import capture_row as stored_row
 from pcap2arrow.inputs import Input, find_captures
-from pcap2arrow.savefile.reader import Position, read_header
+from pcap2arrow.reading.capture import read_tables
+from pcap2arrow.savefile.reader import read_header
 from pcap2arrow.savefile.source import is_url, open_source
 
 if TYPE_CHECKING:
@@ -96,27 +94,6 @@ def _scan_capture(path: str) -> pl.LazyFrame:
                 return
 
     return register_io_source(batches, schema=polars_schema(), is_pure=True)
-
-
-def read_tables(path: str, *, on_error: OnError = "salvage") -> Iterator[pa.Table]:
-    """The packet table of a capture in parts of one window each, in the capture's order; ``capture_id`` is 0.
-
-    Memory is bounded by the window.  Raises FormatError where it is no capture, or ``strict`` and damaged.
-    """
-    import pyarrow as pa
-
-    with open_source(path) as source:
-        header = read_header(source)
-        everything = Unit(0, "", Position(0), source.size, 0, 1, None)
-        for placed, window in place(source, header, everything):
-            if on_error == "strict":
-                for gap in window.gaps:
-                    if gap.expected:
-                        raise FormatError(path, gap.offset, expected=gap.expected, found=gap.found)
-            if len(placed):
-                yield pa.Table.from_batches([packet_rows(placed, capture_id=0)])
-        if on_error == "strict" and source.cut:
-            raise FormatError(path, source.size, expected="the rest of the capture", found=source.cut)
 
 
 def read_capture(

@@ -84,6 +84,25 @@ class Octets:
         """Some of the rows."""
         return Octets(self.buffers, self.buffer[rows], self.start[rows], self.length[rows])
 
+    def octet(self, rows: NDArray[Any], position: int) -> NDArray[np.uint8]:
+        """The octet at that position of each of some rows, which are long enough."""
+        result = np.empty(len(rows), np.uint8)
+        for number, octets in enumerate(self.buffers):
+            inside = self.buffer[rows] == number
+            result[inside] = octets[self.start[rows[inside]] + position]
+        return result
+
+    def to_bytes(self) -> list[bytes]:
+        """Every row as octet string: for few rows."""
+        slices = zip(self.buffer, self.start, self.length, strict=True)
+        return [self.buffers[number][start : start + length].tobytes() for number, start, length in slices]
+
+    def replaced(self, rows: NDArray[np.intp], by: Octets) -> Octets:
+        """The same rows, some of them replaced."""
+        source = np.arange(len(self))
+        source[rows] = len(self) + np.arange(len(rows))
+        return Octets.concat([self, by]).take(source)
+
     def cut(self, skip: _Ints | int = 0, length: _Ints | int | None = None) -> Octets:
         """Without the first ``skip`` octets of each row, and at most ``length`` of what is left."""
         skip = np.clip(skip, 0, self.length)

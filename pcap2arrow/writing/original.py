@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture, Table
 from pcap2arrow.errors import ExportError, SourceError
-from pcap2arrow.export.pieces import Octets, joined
+from pcap2arrow.writing.pieces import Octets, joined
 from pcap2arrow.savefile.pcap import PcapHeader, parse_header
 from pcap2arrow.savefile.pcapng import PACKET_START, SECTION_HEADER, starts_section
 from pcap2arrow.savefile.source import Source, open_source
@@ -59,7 +59,7 @@ def first_difference(source: Source, stretches: Iterable[pa.Buffer]) -> int | No
     at = 0
     for stretch in stretches:
         for offset in range(0, stretch.size, _COPY_STEP):
-            ours = memoryview(stretch)[offset : offset + _COPY_STEP]
+            ours = memoryview(stretch).cast("B")[offset : offset + _COPY_STEP]
             theirs = source.read(at, len(ours))
             if ours != theirs:
                 ours_array = np.frombuffer(ours, np.uint8)[: len(theirs)]

@@ -1,0 +1,169 @@
+"""Captures to write: which format holds what is to be exported, its headers, and its records."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from pcap2arrow.errors import ExportError, UsageError
+from pcap2arrow.writing import blocks
+from pcap2arrow.writing.pieces import Octets, joined
+from pcap2arrow.writing.stream import Packets, Traits
+from pcap2arrow.savefile.pcap import effective_snap_length
+from pcap2arrow.savefile.pcapng import INTERFACE, Interface
+
+Format = Literal["auto", "pcap", "nspcap", "pcapng", "original"]
+_Written = Literal["pcap", "nspcap", "pcapng"]
+_TICKS: dict[str, int] = {"pcap": 10**6, "nspcap": 10**9}
+_MAGIC = {"pcap": 0xA1B2C3D4, "nspcap": 0xA1B23C4D}
+_NANOS = 1_000_000_000
+_PCAP_TIMES = range(1 << 32)
+
+
+def check_format(name: str) -> None:
+    """Raise UsageError unless that is a format."""
+    if name not in get_args(Format):
+        raise UsageError(f"format: expected one of {', '.join(get_args(Format))}, found {name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How an export is written: its ``format``, its ``preamble`` up to the first record, and the interface numbers.
+
+    ``numbers`` maps, per capture, its interfaces to those of the export.  ``snap_length`` is what packets are cut to,
+    None if they are not.
+    """
+
+    format: _Written
+    preamble: bytes
+    numbers: tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]
+    snap_length: int | None
+
+
+def plan_layout(captures: Sequence[Traits], wanted: Format, *, snap_length: int | None) -> Layout:
+    """The layout of an export of those captures, in their order.
+
+    ``auto`` is pcap, with nanoseconds only if a time stamp needs them, or pcapng where link types or interfaces differ
+    or a time does not fit.  Raises ExportError where the wanted format can't hold the captures.
+    """
+    used = [interface for capture in captures for k, interface in enumerate(capture.interfaces) if k in capture.used]
+    used = used or [interface for capture in captures[:1] for interface in capture.interfaces[:1]]
+    kinds = {(interface.link_type, interface.fcs_len, interface.name) for interface in used}
+    fits = all(
+        capture.least is None or capture.greatest is None or (0 <= capture.least and capture.greatest < _NANOS << 32)
+        for capture in captures
+    )
+    if wanted == "auto":
+        finer = any(capture.finer for capture in captures)
+        wanted = "pcapng" if len(kinds) > 1 or not fits or not used else "nspcap" if finer else "pcap"
+    if wanted == "pcapng":
+        return _pcapng(captures, snap_length)
+    link_types = sorted({interface.link_type for interface in used})
+    if len(link_types) > 1:
+        raise ExportError(f"a pcap holds one link type, not {', '.join(map(str, link_types))}: write a pcapng")
+    assert wanted in ("pcap", "nspcap")
+    return _pcap(captures, used, wanted, snap_length)
+
+
+def _greatest_snap_length(captures: Sequence[Traits], interfaces: Sequence[Interface], cut: int | None) -> int:
+    lengths = [effective_snap_length(interface.snap_length, interface.link_type) for interface in interfaces]
+    greatest = max([*lengths, *(capture.max_caplen for capture in captures), 1])
+    return greatest if cut is None else min(greatest, cut)
+
+
+def _pcap(
+    captures: Sequence[Traits], used: Sequence[Interface], name: Literal["pcap", "nspcap"], cut: int | None
+) -> Layout:
+    word = used[0].link_type if used else 1
+    lengths = {interface.fcs_len for interface in used}
+    if len(lengths) == 1 and (fcs_len := lengths.pop()) and fcs_len <= 30:
+        word |= 1 << 26 | fcs_len // 2 << 28
+    elif all(capture.fcs_present for capture in captures) and captures:
+        word |= 1 << 26
+    snap_length = _greatest_snap_length(captures, [i for capture in captures for i in capture.interfaces], cut)
+    preamble = struct.pack("<IHHIIII", _MAGIC[name], 2, 4, 0, 0, snap_length, word)
+    numbers = tuple(np.zeros(max(len(capture.interfaces), 1), np.int64) for capture in captures)
+    return Layout(name, preamble, numbers, cut)
+
+
+def _pcapng(captures: Sequence[Traits], cut: int | None) -> Layout:
+    written: dict[bytes, int] = {}
+    sequence: list[bytes] = []
+    companions: dict[bytes, None] = {}
+    numbers = []
+    for capture in captures:
+        of_capture = []
+        described = [(block.octets, block.order) for block in capture.blocks if _is_interface(block.octets, block.order)]
+        for k, interface in enumerate(capture.interfaces):
+            description = described[k] if k < len(described) else None
+            snap_length = _greatest_snap_length([capture], [interface], cut)
+            octets = blocks.interface_block(interface, description, snap_length=snap_length)
+            if description is not None or octets not in written:
+                written[octets] = len(sequence)
+                sequence.append(octets)
+                of_capture.append(len(sequence) - 1)
+            else:
+                of_capture.append(written[octets])
+        numbers.append(np.array(of_capture or [0], np.int64))
+        pairs = [(block.octets, block.order) for block in capture.blocks]
+        companions |= dict.fromkeys(blocks.companion_blocks(pairs))
+    preamble = blocks.section_header() + b"".join(sequence) + b"".join(companions)
+    return Layout("pcapng", preamble, tuple(numbers), cut)
+
+
+def _is_interface(octets: bytes, order: str) -> bool:
+    (kind,) = struct.unpack_from((">" if order == ">" else "<") + "I", octets)
+    return bool(kind == INTERFACE)
+
+
+def encode(packets: Packets, layout: Layout, *, name: str) -> pa.Buffer:
+    """The records of packets, one after the other; ``name`` is what errors call the export.
+
+    Raises ExportError where a time does not fit the format.
+    """
+    caplen = packets.caplen if layout.snap_length is None else np.minimum(packets.caplen, layout.snap_length)
+    header = packets.header.cut(0, caplen)
+    rest = packets.rest.cut(0, caplen - header.length)
+    if layout.format == "pcapng":
+        return _enhanced_blocks(packets, caplen, header, rest, name)
+    _check_times(packets, _PCAP_TIMES, name, "a pcap's: write a pcapng")
+    seconds, fraction = np.divmod(packets.time, _NANOS)
+    fraction //= _NANOS // _TICKS[layout.format]
+    heads = np.stack([seconds, fraction, caplen, packets.frame_len], axis=1).astype("<u4")
+    return joined([Octets.fixed(heads), header, rest])
+
+
+def _enhanced_blocks(packets: Packets, caplen: np.ndarray, header: Octets, rest: Octets, name: str) -> pa.Buffer:
+    _check_times(packets, range(1 << 63), name, "a pcapng's of unsigned nanoseconds")
+    padding = -caplen % 4
+    length = 32 + caplen + padding + packets.options.length
+    low, high = packets.time & 0xFFFFFFFF, packets.time >> 32
+    kind = np.full(len(packets), 6)
+    words = [kind, length, packets.interface, high, low, caplen, packets.frame_len]
+    tails = np.stack([np.zeros_like(length), length], axis=1).astype("<u4")
+    tail = Octets.fixed(tails)
+    return joined(
+        [
+            Octets.fixed(np.stack(words, axis=1).astype("<u4")),
+            header,
+            rest,
+            tail.cut(0, padding),
+            packets.options,
+            tail.cut(4),
+        ]
+    )
+
+
+def _check_times(packets: Packets, allowed: range, name: str, whose: str) -> None:
+    seconds = packets.time // _NANOS
+    wrong = np.flatnonzero((seconds < allowed.start) | (seconds >= allowed.stop))
+    if len(wrong):
+        row = wrong[0]
+        raise ExportError(
+            f"{name}: frame {packets.number[row]}: its time, {packets.time[row]} ns since 1970, is outside {whose}"
+        )
