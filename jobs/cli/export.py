@@ -42,7 +42,7 @@ def command(sources: tuple[str, ...], target: str, **settings: Any) -> int:
     pcap2arrow export dataset --format original -w captures/
     """
     from jobs.cli.output import complain
-    from pcap2arrow.export.api import export
+    from pcap2arrow.writing.api import export
 
     report = export(sources, target, **settings)
     for error in report.errors:

@@ -32,7 +32,5 @@ def command(dataset: str, table: Literal["packets", "captures", "blocks"]) -> No
 
     from pcap2arrow.dataset.api import files
 
-    out = click.get_binary_stream("stdout")
     for path in files(dataset, table=table):
-        out.write(os.fsencode(path) + b"\n")
-    out.flush()
+        click.echo(os.fsencode(path))
