@@ -171,65 +171,65 @@ def test_every_column_is_found_in_some_frame() -> None:
 
 
 EXAMPLES = """
-ethernet ipv4 tcp                   network_offset=14 transport_offset=34 header_len=54 payload_len=20
-ethernet ipv4 tcp options linux syn transport_offset=34 header_len=74 payload_len=20 tcp_hdr_len=40
-ethernet ipv4 options               transport_offset=46 header_len=66 ip_hdr_len=32 payload_len=20
-ethernet ipv4 udp                   transport_offset=34 header_len=42 payload_len=20 ip_version=4
-ethernet ipv6 udp                   transport_offset=54 header_len=62 payload_len=20 ip_version=6
-ethernet ipv4 sctp                  transport_offset=34 header_len=46 payload_len=4
-ethernet ipv4 icmp                  transport_offset=34 header_len=42 payload_len=20 icmp_type=8
-ethernet ipv6 icmpv6                transport_offset=54 header_len=62 payload_len=20 icmp_type=128 l4_proto=58
-ethernet ipv4 igmp                  transport_offset=34 header_len=42 payload_len=0 igmp_type=22
-ethernet ipv4 protocol 253          transport_offset=34 header_len=34 payload_len=20 l4_proto=253
-ethernet ipv6 none                  transport_offset=- header_len=54 payload_len=0 l4_proto=59
-ethernet ipv4 first fragment        ip_frag_offset=0 ip_flags=1 src_port=40002 payload_len=20
-ethernet ipv4 later fragment        ip_frag_offset=1480 transport_offset=- src_port=- l4_proto=17
-ethernet ipv4 last fragment         ip_frag_offset=1480 ip_flags=0 l4_proto=6 tcp_seq=- header_len=34
-ethernet ipv6 chain                 ip_proto=0 l4_proto=6 transport_offset=118 header_len=138 payload_len=20
-ethernet ipv6 first fragment        ip_proto=44 l4_proto=17 ip_frag_offset=0 src_port=40002 header_len=70
-ethernet ipv6 later fragment        ip_proto=44 l4_proto=17 ip_frag_offset=1448 src_port=- payload_len=20
-ethernet ipv6 atomic fragment       ip_proto=44 l4_proto=17 ip_frag_offset=0 frag_key=- header_len=70
-ethernet arp                        network_offset=14 header_len=42 payload_len=0 ip_version=-
-ethernet arp short                  header_len=32 ip_dst=3221226025
-ethernet snap ipv4 udp              eth_type=56 network_type=2048 network_offset=22 payload_len=20
-ethernet vlan ipv4 udp              eth_type=33024 network_type=2048 vlan_id=1347 vlan_depth=1
-ethernet three vlans ipv4 udp       vlan_id=7 vlan_depth=3 network_offset=26
-ethernet mpls ipv4 udp              eth_type=34887 network_type=2048 mpls_label=1043915 mpls_depth=1
-ethernet two labels ipv6 udp        network_type=34525 mpls_label=74565 mpls_depth=2 vlan_depth=-
-ethernet pppoe ipv6 udp             network_type=34525 pppoe_session_id=43981 network_offset=22 payload_len=20
-pppoe discovery                     network_type=34915 pppoe_session_id=0 payload_len=0
-null ipv6 udp                       eth_type=- network_type=34525 network_offset=4
-ppp compressed ipv4 udp             network_type=2048 network_offset=3
-raw ipv4 udp                        network_type=2048 network_offset=0
-cisco hdlc ipv6 udp                 network_type=34525 network_offset=4
-sll ipv4 udp                        network_type=2048 network_offset=16 sll_pkttype=4
-sll2 ipv4 udp                       network_type=2048 network_offset=20 sll_pkttype=2
-wlan qos ipv4 udp                   network_type=2048 wlan_fc_type_subtype=40 network_offset=34
-wlan four addresses ipv4 udp        network_offset=38 wlan_ta=2272357848857
-wlan beacon                         wlan_fc_type_subtype=8 header_len=24 network_type=- llc_dsap=-
-wlan control 13                     wlan_fc_type_subtype=29 wlan_ra=2203368883977 wlan_ta=- header_len=10
-wlan encrypted                      header_len=24 llc_dsap=-
-radiotap fcs ipv4 udp               network_offset=49 payload_len=20
-stp                                 eth_type=38 llc_dsap=66 llc_control=3 network_type=- header_len=17
-llc information frame               llc_ssap=241 llc_control=1026 header_len=18
-lldp                                network_type=35020 network_offset=- header_len=14
-ethernet ipv4 version 5             network_type=2048 network_offset=14 ip_version=- ip_src=- header_len=14
-ethernet ipv4 short header          ip_version=4 ip_hdr_len=16 ip_ttl=- l4_proto=- header_len=15
-ethernet ipv4 length below header   ip_len=19 ip_id=- payload_len=0
-ethernet ipv4 length in transport   src_port=40001 tcp_ack=2171757396 tcp_hdr_len=20 tcp_flags=- header_len=47
-ethernet tcp short header           tcp_ack=2171757396 tcp_hdr_len=16 tcp_flags=- payload_len=0 header_len=47
-ethernet tcp header behind the end  tcp_hdr_len=60 tcp_flags=24 tcp_window=64240 payload_len=0 header_len=54
-ethernet tcp options wrong length   tcp_mss=- tcp_wscale=7 payload_len=20
-ethernet tcp options length 0       tcp_mss=- payload_len=20
-ethernet udp short length           udp_length=7 src_port=40002 payload_len=0
-ethernet ipv6 fragment of a fragmentl4_proto=- ip_frag_offset=0 src_port=-
+ethernet ipv4 tcp: network_offset=14 transport_offset=34 header_len=54 payload_len=20
+ethernet ipv4 tcp options linux syn: transport_offset=34 header_len=74 payload_len=20 tcp_hdr_len=40
+ethernet ipv4 options: transport_offset=46 header_len=66 ip_hdr_len=32 payload_len=20
+ethernet ipv4 udp: transport_offset=34 header_len=42 payload_len=20 ip_version=4
+ethernet ipv6 udp: transport_offset=54 header_len=62 payload_len=20 ip_version=6 ip_hdr_len=40
+ethernet ipv4 sctp: transport_offset=34 header_len=46 payload_len=4
+ethernet ipv4 icmp: transport_offset=34 header_len=42 payload_len=20 icmp_type=8
+ethernet ipv6 icmpv6: transport_offset=54 header_len=62 payload_len=20 icmp_type=128 l4_proto=58
+ethernet ipv4 igmp: transport_offset=34 header_len=42 payload_len=0 igmp_type=22
+ethernet ipv4 protocol 253: transport_offset=34 header_len=34 payload_len=20 l4_proto=253
+ethernet ipv6 none: transport_offset=- header_len=54 payload_len=0 l4_proto=59
+ethernet ipv4 first fragment: ip_frag_offset=0 ip_flags=1 src_port=40002 payload_len=20
+ethernet ipv4 later fragment: ip_frag_offset=1480 transport_offset=- src_port=- l4_proto=17 payload_len=20
+ethernet ipv4 last fragment: ip_frag_offset=1480 ip_flags=0 l4_proto=6 tcp_seq=- header_len=34
+ethernet ipv6 chain: ip_proto=0 l4_proto=6 transport_offset=118 header_len=138 payload_len=20
+ethernet ipv6 first fragment: ip_proto=44 l4_proto=17 ip_frag_offset=0 src_port=40002 header_len=70
+ethernet ipv6 later fragment: ip_proto=44 l4_proto=17 ip_frag_offset=1448 src_port=- payload_len=20
+ethernet ipv6 atomic fragment: ip_proto=44 l4_proto=17 ip_frag_offset=0 frag_key=- header_len=70
+ethernet arp: network_offset=14 header_len=42 payload_len=0 ip_version=- ip_src=3221226024
+ethernet arp short: header_len=32 ip_dst=3221226025
+ethernet snap ipv4 udp: eth_type=56 network_type=2048 network_offset=22 payload_len=20 llc_dsap=170
+ethernet vlan ipv4 udp: eth_type=33024 network_type=2048 vlan_id=1347 vlan_depth=1
+ethernet three vlans ipv4 udp: vlan_id=7 vlan_depth=3 network_offset=26
+ethernet mpls ipv4 udp: eth_type=34887 network_type=2048 mpls_label=1043915 mpls_depth=1
+ethernet two labels ipv6 udp: network_type=34525 mpls_label=74565 mpls_depth=2 vlan_depth=-
+ethernet pppoe ipv6 udp: network_type=34525 pppoe_session_id=43981 network_offset=22 payload_len=20
+pppoe discovery: network_type=34915 pppoe_session_id=0 payload_len=0
+null ipv6 udp: eth_type=- network_type=34525 network_offset=4
+ppp compressed ipv4 udp: network_type=2048 network_offset=3
+raw ipv4 udp: network_type=2048 network_offset=0
+cisco hdlc ipv6 udp: network_type=34525 network_offset=4
+sll ipv4 udp: network_type=2048 network_offset=16 sll_pkttype=4
+sll2 ipv4 udp: network_type=2048 network_offset=20 sll_pkttype=2
+wlan qos ipv4 udp: network_type=2048 wlan_fc_type_subtype=40 network_offset=34
+wlan four addresses ipv4 udp: network_offset=38 wlan_ta=2272357848857
+wlan beacon: wlan_fc_type_subtype=8 header_len=24 network_type=- llc_dsap=-
+wlan control 13: wlan_fc_type_subtype=29 wlan_ra=2203368883977 wlan_ta=- header_len=10
+wlan encrypted: header_len=24 llc_dsap=-
+radiotap fcs ipv4 udp: network_offset=49 payload_len=20
+stp: eth_type=38 llc_dsap=66 llc_control=3 network_type=- header_len=17
+llc information frame: llc_ssap=241 llc_control=1026 header_len=18
+lldp: network_type=35020 network_offset=- header_len=14
+ethernet ipv4 version 5: network_type=2048 network_offset=14 ip_version=- ip_src=- header_len=14
+ethernet ipv4 short header: ip_version=4 ip_hdr_len=16 ip_ttl=- l4_proto=- header_len=15
+ethernet ipv4 length below header: ip_len=19 ip_id=- payload_len=0
+ethernet ipv4 length in transport: src_port=40001 tcp_ack=2171757396 tcp_hdr_len=20 tcp_flags=- header_len=47
+ethernet tcp short header: tcp_ack=2171757396 tcp_hdr_len=16 tcp_flags=- payload_len=0 header_len=47
+ethernet tcp header behind the end: tcp_hdr_len=60 tcp_flags=24 tcp_window=64240 payload_len=0 header_len=54
+ethernet tcp options wrong length: tcp_mss=- tcp_wscale=7 payload_len=20
+ethernet tcp options length 0: tcp_mss=- payload_len=20
+ethernet udp short length: udp_length=7 src_port=40002 payload_len=0
+ethernet ipv6 fragment of a fragment: l4_proto=- ip_frag_offset=0 src_port=-
 """
 """Frame by its name, and what its columns are; ``-`` is null."""
 
 
 @pytest.mark.parametrize("line", EXAMPLES.strip().split("\n"))
 def test_example(line: str) -> None:
-    name, expectations = line.split("  ", 1)
+    name, expectations = line.split(": ")
     row = decode_packets([BUILT[name]])[0]
     for expectation in expectations.split():
         column, value = expectation.split("=")
@@ -250,8 +250,8 @@ def test_tunnel(version: str, case: str) -> None:
     assert row.get("tunnel") == (None if kind == "-" else Tunnel[kind])
 
 
-def ethernet_ipv4(payload: bytes, protocol: int, **more: int) -> bytes:
-    octets = frames.ipv4(payload, protocol, **more)
+def ethernet_ipv4(payload: bytes, protocol: int, *, length: int | None = None) -> bytes:
+    octets = frames.ipv4(payload, protocol, length=length)
     return frames.ethernet(frames.Network("", frames.IPV4, octets))
 
 

@@ -57,7 +57,7 @@ class Columns:
 
 def network(c: Columns, link_type: int, *ethertypes: int) -> Mask:
     """Packets with a network header of such a type where libpcap looks for it."""
-    found = np.isin(c["network_type"], ethertypes)
+    found: Mask = np.isin(c["network_type"], ethertypes)
     for shift in ("vlan_id", "mpls_label", "pppoe_session_id"):
         found &= ~c.has(shift)
     offset = NETWORK_OFFSETS[LinkType(link_type)]
@@ -70,21 +70,24 @@ def protocol(c: Columns, link_type: int, number: int) -> Mask:
     """``ip proto`` or ``ip6 proto``, which looks behind a fragment header too if that comes first."""
     fragment = (c["ip_version"] == 6) & (c["ip_proto"] == IPProtocol.FRAGMENT) & (c["l4_proto"] == number)
     fragment &= ~c.has("transport_offset") | (c["transport_offset"] - c["network_offset"] == 48)
-    carried = (c["ip_proto"] == number) | fragment
-    return network(c, link_type, EtherType.IPV4, EtherType.IPV6) & carried
+    found: Mask = network(c, link_type, EtherType.IPV4, EtherType.IPV6)
+    found &= (c["ip_proto"] == number) | fragment
+    return found
 
 
 def port(c: Columns, link_type: int, number: int) -> Mask:
     """``tcp port``: not in later fragments, not behind IPv6's extension headers."""
     plain = np.where(c["ip_version"] == 4, c["ip_frag_offset"] == 0, c["l4_proto"] == c["ip_proto"])
-    ports = (c["src_port"] == number) | (c["dst_port"] == number)
-    return protocol(c, link_type, IPProtocol.TCP) & plain & ports
+    found: Mask = protocol(c, link_type, IPProtocol.TCP) & plain
+    found &= (c["src_port"] == number) | (c["dst_port"] == number)
+    return found
 
 
 def host(c: Columns, link_type: int, address: int) -> Mask:
     """``host`` of IPv4, which is meant for ARP and RARP too."""
-    kinds = network(c, link_type, EtherType.IPV4, EtherType.ARP, EtherType.RARP)
-    return kinds & ((c["ip_src"] == address) | (c["ip_dst"] == address))
+    found: Mask = network(c, link_type, EtherType.IPV4, EtherType.ARP, EtherType.RARP)
+    found &= (c["ip_src"] == address) | (c["ip_dst"] == address)
+    return found
 
 
 FILTERS: dict[str, Callable[[Columns, int], Mask]] = {

@@ -41,7 +41,8 @@ class Cells:
 
     def differ(self) -> Mask:
         both = self.ours.valid & self.theirs.valid
-        return (self.ours.valid != self.theirs.valid) | (both & (self.ours.values != self.theirs.values))
+        found: Mask = both & (self.ours.values != self.theirs.values)
+        return found | self.only_ours | self.only_theirs
 
     @property
     def only_ours(self) -> Mask:
