@@ -29,12 +29,16 @@ class Bitmaps:
         return known[1]
 
 
-def numbers(values: NDArray[Any], valid: NDArray[np.bool_] | None, kind: pa.DataType, bitmaps: Bitmaps) -> pa.Array:
+def numbers(
+    values: NDArray[Any], valid: NDArray[np.bool_] | None, kind: pa.DataType, bitmaps: Bitmaps
+) -> pa.Array:
     """An Arrow array of that type over ``values``, null where ``valid`` is False."""
     if pa.types.is_boolean(kind):
         octets = np.packbits(values, bitorder="little")
     else:
-        octets = np.ascontiguousarray(values, dtype=kind.to_pandas_dtype() if pa.types.is_integer(kind) else np.int64)
+        octets = np.ascontiguousarray(
+            values, dtype=kind.to_pandas_dtype() if pa.types.is_integer(kind) else np.int64
+        )
     return pa.Array.from_buffers(kind, len(values), [bitmaps.pack(valid), pa.py_buffer(octets)])
 
 
@@ -49,7 +53,9 @@ def gather(
     Every buffer is shorter than 2 GiB.  Arrow gathers from an array of views: three times faster than any indexing in
     NumPy.  (The views leave out the prefixes that comparisons use: nothing compares before the cast.)
     """
-    views = np.zeros(len(start), dtype=[("length", "<i4"), ("prefix", "<i4"), ("buffer", "<i4"), ("offset", "<i4")])
+    views = np.zeros(
+        len(start), dtype=[("length", "<i4"), ("prefix", "<i4"), ("buffer", "<i4"), ("offset", "<i4")]
+    )
     views["length"] = length
     views["buffer"] = buffer
     views["offset"] = start
@@ -65,7 +71,9 @@ def gather(
     return pa.Array.from_buffers(pa.binary_view(), len(start), arrow_buffers).cast(pa.large_binary())
 
 
-def _heads(octets: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _heads(
+    octets: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64]
+) -> NDArray[np.uint8]:
     """At most 12 octets from each start, zeros after ``length``; shape (rows, 12)."""
     heads = np.zeros((len(start), _INLINE), dtype=np.uint8)
     for k in range(min(int(length.max()), _INLINE)):

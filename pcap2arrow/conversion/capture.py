@@ -77,7 +77,9 @@ def join_parts(found: Input, before: Stamp, scans: Sequence[RangeScan], options:
         return Scanned(plan_capture(source, header, blocks, end, options), before)
 
 
-def write_part(found: Input, header: PcapHeader | None, unit: Unit, options: Options, dataset: Dataset) -> WrittenUnit:
+def write_part(
+    found: Input, header: PcapHeader | None, unit: Unit, options: Options, dataset: Dataset
+) -> WrittenUnit:
     """Write one unit of a capture that is not compressed."""
     with open_source(found.path, name=found.name) as source:
         return write_unit(source, header, unit, options, dataset)
@@ -96,7 +98,12 @@ def convert_whole(dataset: Dataset, found: Input, options: Options, spool: str |
 
 
 def confirm(
-    dataset: Dataset, found: Input, scanned: Scanned, live: LiveCapture, options: Options, spool: str | None = None
+    dataset: Dataset,
+    found: Input,
+    scanned: Scanned,
+    live: LiveCapture,
+    options: Options,
+    spool: str | None = None,
 ) -> Converted:
     """Compare a capture with the live one of the same identity; the result shares that one's files.
 
@@ -106,7 +113,9 @@ def confirm(
         with open_source(found.path, name=found.name, spool=spool) as source:
             at = first_difference(source, rebuild(dataset, live))
         if at is not None:
-            raise ConflictError(f"{found.name}: has the identity of {live.name}, but differs from it at offset {at}")
+            raise ConflictError(
+                f"{found.name}: has the identity of {live.name}, but differs from it at offset {at}"
+            )
     return announce(dataset, found, scanned, options, files=live.files)
 
 
@@ -217,6 +226,7 @@ def _section_row(end: Position) -> dict[str, Any]:
         "fcs_present": None,
         "fcs_len": None,
         "interfaces": [
-            {field: getattr(interface, field) for field in type(interface).__slots__} for interface in section.interfaces
+            {field: getattr(interface, field) for field in type(interface).__slots__}
+            for interface in section.interfaces
         ],
     }

@@ -97,7 +97,9 @@ def _timed(task: Callable[..., Any], *arguments: Any) -> _Outcome:
     begin = time.perf_counter()
     value = task(*arguments)
     thread = threading.current_thread()
-    worker = f"{socket.gethostname()}:{os.getpid()}" + ("" if thread is threading.main_thread() else f":{thread.name}")
+    worker = f"{socket.gethostname()}:{os.getpid()}" + (
+        "" if thread is threading.main_thread() else f":{thread.name}"
+    )
     return _Outcome(value, worker, time.perf_counter() - begin)
 
 
@@ -205,7 +207,9 @@ class Conversion:
             job = _Job(found, stamp(found.path))
             live = self._snapshot.captures.get(found.name)
             if live and self._is_unread(live, job.stamp):
-                self._report(CaptureReport(found.name, found.path, "unchanged", live.packets, job.stamp.size or 0))
+                self._report(
+                    CaptureReport(found.name, found.path, "unchanged", live.packets, job.stamp.size or 0)
+                )
                 return
             split = found.path != STANDARD_INPUT and not compression_of(peek_stored(found.path))
         except Pcap2ArrowError as error:
@@ -216,9 +220,13 @@ class Conversion:
             parts = ranges(blocks, blocks)
             job.wanted = len(parts)
             for first, last in parts:
-                self._ready.append((partial(tasks.scan_part, found, first, last, self._options), self._scanned_part, job))
+                self._ready.append(
+                    (partial(tasks.scan_part, found, first, last, self._options), self._scanned_part, job)
+                )
         elif job.stamp.size is not None and job.stamp.size in self._live_sizes:
-            self._ready.append((partial(tasks.scan_alone, found, self._options, self._spool), self._scanned, job))
+            self._ready.append(
+                (partial(tasks.scan_alone, found, self._options, self._spool), self._scanned, job)
+            )
         else:
             self._ready.append((self._whole(found), self._converted, job))
 
@@ -240,7 +248,9 @@ class Conversion:
         job.scans[scan.first] = scan
         if len(job.scans) == job.wanted:
             scans = [job.scans[first] for first in sorted(job.scans)]
-            self._ready.append((partial(tasks.join_parts, job.found, job.stamp, scans, self._options), self._scanned, job))
+            self._ready.append(
+                (partial(tasks.join_parts, job.found, job.stamp, scans, self._options), self._scanned, job)
+            )
 
     def _scanned(self, job: _Job, scanned: Scanned) -> None:
         job.scanned = scanned
@@ -250,7 +260,9 @@ class Conversion:
         elif job.scans:
             job.wanted = len(scanned.plan.units)
             for unit in scanned.plan.units:
-                task = partial(tasks.write_part, job.found, scanned.plan.header, unit, self._options, self._dataset)
+                task = partial(
+                    tasks.write_part, job.found, scanned.plan.header, unit, self._options, self._dataset
+                )
                 self._ready.append((task, self._wrote, job))
         else:
             self._ready.append((self._whole(job.found), self._converted, job))
@@ -259,7 +271,9 @@ class Conversion:
         """A live capture of that content, converted as now."""
         names = self._snapshot.names.get(int(identity[:16], 16), ())
         same = (self._snapshot.captures[name] for name in names)
-        return next((live for live in same if (live.identity, live.options) == (identity, self._options.text)), None)
+        return next(
+            (live for live in same if (live.identity, live.options) == (identity, self._options.text)), None
+        )
 
     def _confirm(self, job: _Job, scanned: Scanned, live: LiveCapture) -> None:
         """Have the source compared with the table, octet by octet, before it counts as the same content."""
@@ -338,4 +352,7 @@ def _named_once(captures: Iterable[Input], refuse: Callable[[Input, str], None])
         if taken.setdefault(found.name, found.path) == found.path:
             yield found
         else:
-            refuse(found, f"{found.path}: {taken[found.name]} has the name {found.name!r} already: name their folder")
+            refuse(
+                found,
+                f"{found.path}: {taken[found.name]} has the name {found.name!r} already: name their folder",
+            )

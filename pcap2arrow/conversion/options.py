@@ -32,7 +32,9 @@ class Options:
     def __post_init__(self) -> None:
         for name, kind in (("frames", Frames), ("on_error", OnError), ("partition_by", PartitionBy)):
             if getattr(self, name) not in get_args(kind):
-                raise UsageError(f"{name}: expected one of {', '.join(get_args(kind))}, found {getattr(self, name)!r}")
+                raise UsageError(
+                    f"{name}: expected one of {', '.join(get_args(kind))}, found {getattr(self, name)!r}"
+                )
 
     @property
     def text(self) -> str:

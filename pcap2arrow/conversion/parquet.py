@@ -14,7 +14,9 @@ from pcap2arrow import schema
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, Table
 
-_DICTIONARY_OCTETS = 96 << 20  # payloads that occur once are kept, and repeated ones found, up to that many octets
+_DICTIONARY_OCTETS = (
+    96 << 20
+)  # payloads that occur once are kept, and repeated ones found, up to that many octets
 _BUFFER = 1 << 18
 _ENCODING = threading.BoundedSemaphore(max((os.cpu_count() or 1) // 2, 1))
 """Encoding takes most of a unit's memory and less than half of its time: half of the workers do it at once."""

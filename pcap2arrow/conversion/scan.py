@@ -254,7 +254,9 @@ def time_span(records: Records, interfaces: tuple[Interface, ...]) -> TimeSpan:
     first, last = int(stamped.argmax()), len(stamped) - 1 - int(stamped[::-1].argmax())
     fitting = time if valid.all() else time[valid]
     least, greatest = (int(fitting.min()), int(fitting.max())) if len(fitting) else (None, None)
-    return TimeSpan(_exact_time(records, first, interfaces), _exact_time(records, last, interfaces), least, greatest)
+    return TimeSpan(
+        _exact_time(records, first, interfaces), _exact_time(records, last, interfaces), least, greatest
+    )
 
 
 def _exact_time(records: Records, row: int, interfaces: tuple[Interface, ...]) -> int:

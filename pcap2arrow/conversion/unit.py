@@ -155,7 +155,10 @@ def _write_gaps(source: Source, unit: Unit, gaps: list[Gap], dataset: Dataset, *
     path = f"blocks/{unit.stem}.parquet"
     rows = octets = 0
     waiting: list[dict[str, Any]] = []
-    with dataset.open_output(path) as file, pq.ParquetWriter(file, schema.block_schema(), compression="zstd") as writer:
+    with (
+        dataset.open_output(path) as file,
+        pq.ParquetWriter(file, schema.block_schema(), compression="zstd") as writer,
+    ):
         for offset, length, gap in _pieces(gaps):
             waiting.append(
                 {

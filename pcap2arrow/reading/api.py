@@ -162,5 +162,3 @@ def _summary(row: dict[str, Any]) -> dict[str, Any]:
         "complete": row["complete"],
         "error": row["error"],
     }
-
-

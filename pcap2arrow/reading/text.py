@@ -54,7 +54,11 @@ def text(frame: pl.LazyFrame) -> pl.LazyFrame:
             columns.append(_ipv6(f"ipv6_{side}").alias(f"ip_{side}"))
     if "tcp_flags" in names:
         shown["tcp_flags"] = _flags()
-    return frame.select(columns).with_columns(**shown) if not shown else frame.with_columns(**shown).select(columns)
+    return (
+        frame.select(columns).with_columns(**shown)
+        if not shown
+        else frame.with_columns(**shown).select(columns)
+    )
 
 
 def _ipv4(name: str) -> pl.Expr:
@@ -93,7 +97,9 @@ def _ipv6(name: str) -> pl.Expr:
             for high, low in halves.iter_rows()
         ]
         lookup = halves.with_columns(pl.Series("text", written, dtype=pl.String))
-        joined = batch.struct.unnest().join(lookup, on=halves.columns, how="left", nulls_equal=True, maintain_order="left")
+        joined = batch.struct.unnest().join(
+            lookup, on=halves.columns, how="left", nulls_equal=True, maintain_order="left"
+        )
         return joined.get_column("text")
 
     return pl.struct(f"{name}_hi", f"{name}_lo").map_batches(write, return_dtype=pl.String)

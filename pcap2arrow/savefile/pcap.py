@@ -117,7 +117,9 @@ class PcapHeader:
     def length(self, data: Octets, at: int) -> int:
         """The same for one position."""
         first, second = self._lengths_at.unpack_from(data, at + 8)
-        caplen = first if self.swapped == "never" else second if self.swapped == "always" else min(first, second)
+        caplen = (
+            first if self.swapped == "never" else second if self.swapped == "always" else min(first, second)
+        )
         return caplen + self.record_header if caplen <= self._max_caplen else 0
 
     def plausible(self, data: Octets, at: Positions) -> NDArray[np.bool_]:
@@ -141,7 +143,9 @@ class PcapHeader:
         words = np.ndarray((len(data) - 15,), dtype="V16", buffer=data, strides=(1,))[start]
         fields = words.view(self.order + "u4").reshape(-1, 4)
         seconds, fraction, first, second = (fields[:, k].astype(np.int64) for k in range(4))
-        swapped = np.full(len(start), self.swapped == "always") if self.swapped != "if greater" else first > second
+        swapped = (
+            np.full(len(start), self.swapped == "always") if self.swapped != "if greater" else first > second
+        )
         caplen = np.where(swapped, second, first) if self.swapped != "never" else first
         frame_len = np.where(swapped, first, second) if self.swapped != "never" else second
         snap_length = effective_snap_length(self.snap_length, self.link_type)
@@ -167,7 +171,9 @@ class PcapHeader:
     def refusal(self, data: Octets, at: int) -> tuple[str, str]:
         """Expected and found, for a record header at ``at`` that :meth:`lengths` refuses."""
         first, second = self._lengths_at.unpack_from(data, at + 8)
-        caplen = first if self.swapped == "never" else second if self.swapped == "always" else min(first, second)
+        caplen = (
+            first if self.swapped == "never" else second if self.swapped == "always" else min(first, second)
+        )
         return f"a captured length of at most {self._max_caplen}", f"{caplen}"
 
 
@@ -181,9 +187,14 @@ def parse_header(octets: bytes, *, path: str) -> PcapHeader:
         raise FormatError(path, 0, expected="a pcap magic number", found=octets[:4].hex(" ") or "the end")
     if len(octets) < HEADER_LENGTH:
         raise FormatError(
-            path, len(octets), expected=f"a file header of {HEADER_LENGTH} octets", found=f"the end after {len(octets)}"
+            path,
+            len(octets),
+            expected=f"a file header of {HEADER_LENGTH} octets",
+            found=f"the end after {len(octets)}",
         )
-    magic, major, minor, _, _, snap_length, link_word = struct.unpack(f"{order}IHHIIII", octets[:HEADER_LENGTH])
+    magic, major, minor, _, _, snap_length, link_word = struct.unpack(
+        f"{order}IHHIIII", octets[:HEADER_LENGTH]
+    )
     if (major, minor) not in {(2, 0), (2, 1), (2, 2), (2, 3), (2, 4), (543, 0)}:
         raise FormatError(path, 4, expected="version 2.0 to 2.4, or 543.0", found=f"{major}.{minor}")
     ticks, record_header = _MAGICS[magic]

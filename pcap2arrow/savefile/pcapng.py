@@ -180,7 +180,9 @@ def read_blocks(data: Octets, start: Positions, state: SectionState, *, base: in
     for row in np.flatnonzero(~is_packet):
         at, octets, wrong = int(start[row]), int(length[row]), ("", "")
         if not state.supported:
-            gaps[at] = Gap(base + at, octets, "damage", int(kind[row]), "a section of version 1.0 or 1.2", "another")
+            gaps[at] = Gap(
+                base + at, octets, "damage", int(kind[row]), "a section of version 1.0 or 1.2", "another"
+            )
             continue
         if kind[row] == INTERFACE:
             before = len(interfaces)
@@ -226,7 +228,9 @@ class _Packets:
     sound: NDArray[np.bool_]
 
 
-def _packets(data: Octets, start: Positions, head: NDArray[np.uint32], known: Positions, state: SectionState) -> _Packets:
+def _packets(
+    data: Octets, start: Positions, head: NDArray[np.uint32], known: Positions, state: SectionState
+) -> _Packets:
     """Fields of packet blocks; ``sound`` is False where the packet does not fit or its interface is unknown."""
     kind, length = head[:, 0], head[:, 1].astype(np.int64)
     simple, old = kind == SIMPLE_PACKET, kind == OLD_PACKET
@@ -239,7 +243,9 @@ def _packets(data: Octets, start: Positions, head: NDArray[np.uint32], known: Po
     number = np.minimum(interface, max(len(links) - 1, 0))
     most = np.array([max_caplen(int(link)) for link in links] or [0])
     snap_length = np.where(snaps == 0, most, snaps) if len(snaps) else most
-    in_block = np.where(simple, np.minimum(np.minimum(frame_len, snap_length[number]), length - 16), head[:, 5])
+    in_block = np.where(
+        simple, np.minimum(np.minimum(frame_len, snap_length[number]), length - 16), head[:, 5]
+    )
     head_len = np.where(simple, 12, 28).astype(np.int64)
     caplen = in_block.astype(np.int64)
     sound = (caplen >= 0) & (caplen <= length - head_len - 4) & (interface < known) & (caplen <= most[number])
@@ -250,7 +256,9 @@ def _packets(data: Octets, start: Positions, head: NDArray[np.uint32], known: Po
 
 
 def _per_interface(state: SectionState, name: str) -> NDArray[np.int64]:
-    return np.array([getattr(interface, name) for interface in state.interfaces[state.first :]], dtype=np.int64)
+    return np.array(
+        [getattr(interface, name) for interface in state.interfaces[state.first :]], dtype=np.int64
+    )
 
 
 def _as_records(data: Octets, packets: _Packets, state: SectionState) -> Records:

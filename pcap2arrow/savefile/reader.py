@@ -46,7 +46,9 @@ def read_header(source: Source) -> PcapHeader | None:
     if head[:4] != pcapng.MAGIC_OCTETS:
         return parse_header(head[:HEADER_LENGTH], path=source.name)
     if pcapng.starts_section(head) is None:
-        raise FormatError(source.name, 8, expected="a byte-order magic", found=head[8:12].hex(" ") or "the end")
+        raise FormatError(
+            source.name, 8, expected="a byte-order magic", found=head[8:12].hex(" ") or "the end"
+        )
     _, (expected, found) = pcapng.open_section(head.ljust(16, b"\0"), SectionState())
     if expected:
         raise FormatError(source.name, 12, expected=expected, found=found)
@@ -87,7 +89,9 @@ def read_windows(
 
 def _ends_early(done: Window) -> bool:
     """Whether the window holds damage or a further section: another such may come soon."""
-    return any(gap.kind == "damage" or (gap.block_type == pcapng.SECTION_HEADER and gap.offset) for gap in done.gaps)
+    return any(
+        gap.kind == "damage" or (gap.block_type == pcapng.SECTION_HEADER and gap.offset) for gap in done.gaps
+    )
 
 
 def _needed(data: NDArray[np.uint8], header: PcapHeader | None, position: Position) -> int:
@@ -143,7 +147,9 @@ class _Attempt:
         if not len(chain.starts):
             return self._first_is_not_whole(framing)
         if self.header is not None:
-            return self._window(chain.end, self.header.records(self.data, chain.starts), (), self.position.section)
+            return self._window(
+                chain.end, self.header.records(self.data, chain.starts), (), self.position.section
+            )
         blocks = pcapng.read_blocks(self.data, chain.starts, self.position.section, base=base)
         return self._window(chain.end, blocks.records, blocks.gaps, blocks.state)
 
@@ -237,7 +243,11 @@ def find_records(
             found = int(chained.argmax()) if chained.any() else -1
             if header is None:
                 section = bytes(data[: octets + 12]).find(pcapng.MAGIC_OCTETS)
-                if section >= 0 and (found < 0 or section < found) and pcapng.starts_section(bytes(data[section : section + 12])):
+                if (
+                    section >= 0
+                    and (found < 0 or section < found)
+                    and pcapng.starts_section(bytes(data[section : section + 12]))
+                ):
                     found = section
             if found >= 0:
                 return after + found

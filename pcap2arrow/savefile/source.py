@@ -103,7 +103,9 @@ class Source:
         except OSError as error:
             raise SourceError(f"{self.name}: can't read at offset {offset}: {error}") from error
         if count < length:
-            raise SourceError(f"{self.name}: input changed: it ends at {offset + count} of {self.size} octets")
+            raise SourceError(
+                f"{self.name}: input changed: it ends at {offset + count} of {self.size} octets"
+            )
         data[length:] = 0
         return data
 
@@ -258,8 +260,18 @@ def _decompress(stored: _Octets, compression: str, target: IO[bytes], name: str)
             target.write(octets)
             written += len(octets)
             if written > max(_RATIO_COUNTS_FROM, file.position * MAX_RATIO):
-                raise LimitError(f"{name}: {file.position} octets of {compression} grow more than {MAX_RATIO} times")
-    except (EOFError, OSError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, *_zstd_errors(compression)) as error:
+                raise LimitError(
+                    f"{name}: {file.position} octets of {compression} grow more than {MAX_RATIO} times"
+                )
+    except (
+        EOFError,
+        OSError,
+        ValueError,
+        RuntimeError,
+        zlib.error,
+        lzma.LZMAError,
+        *_zstd_errors(compression),
+    ) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         return f"expected more {compression} data at octet {file.position}, found: {_reason(error)}"
@@ -295,5 +307,13 @@ def peek(path: str, length: int = 16) -> bytes:
         stream = _COMPRESSIONS[compression][1](_Sequential(stored))  # type: ignore[arg-type]
         try:
             return stream.read1(length)[:length]
-        except (EOFError, OSError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, *_zstd_errors(compression)):
+        except (
+            EOFError,
+            OSError,
+            ValueError,
+            RuntimeError,
+            zlib.error,
+            lzma.LZMAError,
+            *_zstd_errors(compression),
+        ):
             return b""

@@ -46,7 +46,12 @@ class ExportReport:
 
 
 def export(
-    sources: Sources, target: Target, *, capture: str | None = None, format: Format = "auto", snaplen: int | None = None
+    sources: Sources,
+    target: Target,
+    *,
+    capture: str | None = None,
+    format: Format = "auto",
+    snaplen: int | None = None,
 ) -> ExportReport:
     """Write the packets of datasets and captures to one capture, or with ``original`` captures as they were.
 
@@ -91,7 +96,10 @@ def _captures(sources: Sources, name: str | None) -> Iterator[list[Stream]]:
 
 def _of_dataset(dataset: Dataset, name: str | None) -> list[Stream]:
     live = [capture for capture in dataset.snapshot().ordered() if name in (None, capture.name)]
-    return [open_stream(dataset, capture) for capture in {capture.capture_id: capture for capture in live}.values()]
+    return [
+        open_stream(dataset, capture)
+        for capture in {capture.capture_id: capture for capture in live}.values()
+    ]
 
 
 def _spooled(path: str, folder: str) -> str:
@@ -104,7 +112,9 @@ def _spooled(path: str, folder: str) -> str:
     return file.name
 
 
-def _export_merged(streams: list[Stream], target: Target, format: Format, snaplen: int | None) -> ExportReport:
+def _export_merged(
+    streams: list[Stream], target: Target, format: Format, snaplen: int | None
+) -> ExportReport:
     if not streams:
         raise ExportError("there is no capture to export")
     traits = [stream.traits() for stream in streams]
@@ -134,7 +144,9 @@ def _export_originals(streams: list[Stream], target: Target) -> ExportReport:
         assert isinstance(target, str | os.PathLike)
         return _export_folder(streams, Path(target))
     if len(streams) != 1:
-        raise UsageError(f"original: expected one capture (pick it by name) or a folder, found {len(streams)} captures")
+        raise UsageError(
+            f"original: expected one capture (pick it by name) or a folder, found {len(streams)} captures"
+        )
     with _open_target(target) as (file, name):
         octets = sum(_write(file, stretch) for stretch in _original(streams[0]))
     return ExportReport(None, octets, (name,))
@@ -281,7 +293,9 @@ def _check(dataset: Dataset, live: LiveCapture, row: dict[str, Any]) -> None:
         raise ConflictError(f"{live.name}: has {at} octets, not {row['size']}")
     wrong = next((k for k, pair in enumerate(zip(found, checksums, strict=True)) if pair[0] != pair[1]), None)
     if wrong is not None:
-        raise ConflictError(f"{live.name}: differs from its checksum in octets {wrong * block} to {(wrong + 1) * block}")
+        raise ConflictError(
+            f"{live.name}: differs from its checksum in octets {wrong * block} to {(wrong + 1) * block}"
+        )
 
 
 def write_capture(table: pa.Table, target: Target, *, format: Format = "auto") -> ExportReport:
@@ -305,5 +319,3 @@ def write_capture(table: pa.Table, target: Target, *, format: Format = "auto") -
     with _open_target(target) as (file, name):
         octets = _write(file, layout.preamble) + _write(file, encode(batch, layout, name=name))
     return ExportReport(len(batch), octets, (name,))
-
-

@@ -38,7 +38,10 @@ def _turned(code: int, value: bytes, order: str, words: dict[int, str]) -> bytes
 def little_endian_options(octets: bytes, order: str) -> bytes:
     """Options of a packet block, without the end mark's absence or presence being changed."""
     byte_order = ">" if order == ">" else "<"
-    kept = [_option(code, _turned(code, value, order, _WORDS_OF_OPTIONS)) for code, value in options(octets, byte_order)]
+    kept = [
+        _option(code, _turned(code, value, order, _WORDS_OF_OPTIONS))
+        for code, value in options(octets, byte_order)
+    ]
     return b"".join(kept) + (_option(0, b"") if kept else b"")
 
 

@@ -9,13 +9,14 @@ from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pcap2arrow.errors import ExportError, UsageError
 from pcap2arrow.writing import blocks
 from pcap2arrow.writing.pieces import Octets, joined
 from pcap2arrow.writing.stream import Packets, Traits
 from pcap2arrow.savefile.pcap import effective_snap_length
-from pcap2arrow.savefile.pcapng import INTERFACE, Interface
+from pcap2arrow.savefile.pcapng import ENHANCED_PACKET, INTERFACE, SIMPLE_PACKET, Interface
 
 Format = Literal["auto", "pcap", "nspcap", "pcapng", "original"]
 _Written = Literal["pcap", "nspcap", "pcapng"]
@@ -35,14 +36,15 @@ def check_format(name: str) -> None:
 class Layout:
     """How an export is written: its ``format``, its ``preamble`` up to the first record, and the interface numbers.
 
-    ``numbers`` maps, per capture, its interfaces to those of the export.  ``snap_length`` is what packets are cut to,
-    None if they are not.
+    ``numbers`` maps, per capture, its interfaces to those of the export; ``first_snap_length`` is that of the first
+    one.  ``cut`` is what packets are cut to, None if they are not.
     """
 
     format: _Written
     preamble: bytes
-    numbers: tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]
-    snap_length: int | None
+    numbers: tuple[NDArray[np.int64], ...]
+    first_snap_length: int
+    cut: int | None
 
 
 def plan_layout(captures: Sequence[Traits], wanted: Format, *, snap_length: int | None) -> Layout:
@@ -51,11 +53,18 @@ def plan_layout(captures: Sequence[Traits], wanted: Format, *, snap_length: int 
     ``auto`` is pcap, with nanoseconds only if a time stamp needs them, or pcapng where link types or interfaces differ
     or a time does not fit.  Raises ExportError where the wanted format can't hold the captures.
     """
-    used = [interface for capture in captures for k, interface in enumerate(capture.interfaces) if k in capture.used]
+    used = [
+        interface
+        for capture in captures
+        for k, interface in enumerate(capture.interfaces)
+        if k in capture.used
+    ]
     used = used or [interface for capture in captures[:1] for interface in capture.interfaces[:1]]
     kinds = {(interface.link_type, interface.fcs_len, interface.name) for interface in used}
     fits = all(
-        capture.least is None or capture.greatest is None or (0 <= capture.least and capture.greatest < _NANOS << 32)
+        capture.least is None
+        or capture.greatest is None
+        or (0 <= capture.least and capture.greatest < _NANOS << 32)
         for capture in captures
     )
     if wanted == "auto":
@@ -65,12 +74,16 @@ def plan_layout(captures: Sequence[Traits], wanted: Format, *, snap_length: int 
         return _pcapng(captures, snap_length)
     link_types = sorted({interface.link_type for interface in used})
     if len(link_types) > 1:
-        raise ExportError(f"a pcap holds one link type, not {', '.join(map(str, link_types))}: write a pcapng")
+        raise ExportError(
+            f"a pcap holds one link type, not {', '.join(map(str, link_types))}: write a pcapng"
+        )
     assert wanted in ("pcap", "nspcap")
     return _pcap(captures, used, wanted, snap_length)
 
 
-def _greatest_snap_length(captures: Sequence[Traits], interfaces: Sequence[Interface], cut: int | None) -> int:
+def _greatest_snap_length(
+    captures: Sequence[Traits], interfaces: Sequence[Interface], cut: int | None
+) -> int:
     lengths = [effective_snap_length(interface.snap_length, interface.link_type) for interface in interfaces]
     greatest = max([*lengths, *(capture.max_caplen for capture in captures), 1])
     return greatest if cut is None else min(greatest, cut)
@@ -85,23 +98,30 @@ def _pcap(
         word |= 1 << 26 | fcs_len // 2 << 28
     elif all(capture.fcs_present for capture in captures) and captures:
         word |= 1 << 26
-    snap_length = _greatest_snap_length(captures, [i for capture in captures for i in capture.interfaces], cut)
+    snap_length = _greatest_snap_length(
+        captures, [i for capture in captures for i in capture.interfaces], cut
+    )
     preamble = struct.pack("<IHHIIII", _MAGIC[name], 2, 4, 0, 0, snap_length, word)
     numbers = tuple(np.zeros(max(len(capture.interfaces), 1), np.int64) for capture in captures)
-    return Layout(name, preamble, numbers, cut)
+    return Layout(name, preamble, numbers, snap_length, cut)
 
 
 def _pcapng(captures: Sequence[Traits], cut: int | None) -> Layout:
     written: dict[bytes, int] = {}
     sequence: list[bytes] = []
     companions: dict[bytes, None] = {}
-    numbers = []
+    numbers, snap_lengths = [], []
     for capture in captures:
         of_capture = []
-        described = [(block.octets, block.order) for block in capture.blocks if _is_interface(block.octets, block.order)]
+        described = [
+            (block.octets, block.order)
+            for block in capture.blocks
+            if _is_interface(block.octets, block.order)
+        ]
         for k, interface in enumerate(capture.interfaces):
             description = described[k] if k < len(described) else None
             snap_length = _greatest_snap_length([capture], [interface], cut)
+            snap_lengths.append(snap_length)
             octets = blocks.interface_block(interface, description, snap_length=snap_length)
             if description is not None or octets not in written:
                 written[octets] = len(sequence)
@@ -113,7 +133,7 @@ def _pcapng(captures: Sequence[Traits], cut: int | None) -> Layout:
         pairs = [(block.octets, block.order) for block in capture.blocks]
         companions |= dict.fromkeys(blocks.companion_blocks(pairs))
     preamble = blocks.section_header() + b"".join(sequence) + b"".join(companions)
-    return Layout("pcapng", preamble, tuple(numbers), cut)
+    return Layout("pcapng", preamble, tuple(numbers), snap_lengths[0] if snap_lengths else 0, cut)
 
 
 def _is_interface(octets: bytes, order: str) -> bool:
@@ -126,11 +146,11 @@ def encode(packets: Packets, layout: Layout, *, name: str) -> pa.Buffer:
 
     Raises ExportError where a time does not fit the format.
     """
-    caplen = packets.caplen if layout.snap_length is None else np.minimum(packets.caplen, layout.snap_length)
+    caplen = packets.caplen if layout.cut is None else np.minimum(packets.caplen, layout.cut)
     header = packets.header.cut(0, caplen)
     rest = packets.rest.cut(0, caplen - header.length)
     if layout.format == "pcapng":
-        return _enhanced_blocks(packets, caplen, header, rest, name)
+        return _packet_blocks(packets, layout, [header, rest], caplen, name)
     _check_times(packets, _PCAP_TIMES, name, "a pcap's: write a pcapng")
     seconds, fraction = np.divmod(packets.time, _NANOS)
     fraction //= _NANOS // _TICKS[layout.format]
@@ -138,25 +158,24 @@ def encode(packets: Packets, layout: Layout, *, name: str) -> pa.Buffer:
     return joined([Octets.fixed(heads), header, rest])
 
 
-def _enhanced_blocks(packets: Packets, caplen: np.ndarray, header: Octets, rest: Octets, name: str) -> pa.Buffer:
+def _packet_blocks(
+    packets: Packets, layout: Layout, frame: list[Octets], caplen: NDArray[np.int64], name: str
+) -> pa.Buffer:
+    """Enhanced packet blocks; simple ones for packets without a time, where a simple one can hold the packet."""
     _check_times(packets, range(1 << 63), name, "a pcapng's of unsigned nanoseconds")
+    simple = ~packets.timed & (packets.interface == 0) & (packets.options.length == 0)
+    simple &= caplen == np.minimum(packets.frame_len, layout.first_snap_length)
     padding = -caplen % 4
-    length = 32 + caplen + padding + packets.options.length
-    low, high = packets.time & 0xFFFFFFFF, packets.time >> 32
-    kind = np.full(len(packets), 6)
-    words = [kind, length, packets.interface, high, low, caplen, packets.frame_len]
-    tails = np.stack([np.zeros_like(length), length], axis=1).astype("<u4")
-    tail = Octets.fixed(tails)
-    return joined(
-        [
-            Octets.fixed(np.stack(words, axis=1).astype("<u4")),
-            header,
-            rest,
-            tail.cut(0, padding),
-            packets.options,
-            tail.cut(4),
-        ]
+    length = np.where(simple, 16, 32) + caplen + padding + packets.options.length
+    kind, third = (
+        np.where(simple, SIMPLE_PACKET, ENHANCED_PACKET),
+        np.where(simple, packets.frame_len, packets.interface),
     )
+    low, high = packets.time & 0xFFFFFFFF, packets.time >> 32
+    heads = np.stack([kind, length, third, high, low, caplen, packets.frame_len], axis=1).astype("<u4")
+    tail = Octets.fixed(np.stack([np.zeros_like(length), length], axis=1).astype("<u4"))
+    head = Octets.fixed(heads).cut(0, np.where(simple, 12, 28))
+    return joined([head, *frame, tail.cut(0, padding), packets.options, tail.cut(4)])
 
 
 def _check_times(packets: Packets, allowed: range, name: str, whose: str) -> None:

@@ -45,7 +45,9 @@ class _Open:
         if self.packets is None:
             return None
         order, place = horizon
-        count = int(np.searchsorted(self.packets.order, order, side="right" if self.place <= place else "left"))
+        count = int(
+            np.searchsorted(self.packets.order, order, side="right" if self.place <= place else "left")
+        )
         taken, self.packets = self.packets.take(slice(count)), self.packets.take(slice(count, None))
         return taken if count else None
 
@@ -58,7 +60,9 @@ def merge(runs: Sequence[Run]) -> Iterator[Packets]:
     if len(runs) == 1:
         yield from runs[0].batches
         return
-    later = sorted((_Open(place, run.batches) for place, run in enumerate(runs)), key=lambda run: runs[run.place].bound)
+    later = sorted(
+        (_Open(place, run.batches) for place, run in enumerate(runs)), key=lambda run: runs[run.place].bound
+    )
     begun: list[_Open] = []
     while later or begun:
         for run in begun:

@@ -73,7 +73,9 @@ def _from_archive(capture: LiveCapture, row: dict[str, Any]) -> Iterator[pa.Buff
     try:
         with open_source(capture.source.path, name=capture.name) as source:
             if source.size != row["size"]:
-                raise ExportError(f"{capture.source.path}: has {source.size} octets, not {row['size']}: input changed")
+                raise ExportError(
+                    f"{capture.source.path}: has {source.size} octets, not {row['size']}: input changed"
+                )
             for number, checksum in enumerate(row["checksums"]):
                 crc, block = 0, row["checksum_block"]
                 for offset in range(number * block, min((number + 1) * block, source.size), _COPY_STEP):
@@ -81,7 +83,9 @@ def _from_archive(capture: LiveCapture, row: dict[str, Any]) -> Iterator[pa.Buff
                     crc = zlib.crc32(octets, crc)
                     yield pa.py_buffer(octets)
                 if crc != checksum:
-                    raise ExportError(f"{capture.source.path}: octets from {number * block} on differ: input changed")
+                    raise ExportError(
+                        f"{capture.source.path}: octets from {number * block} on differ: input changed"
+                    )
     except SourceError as error:
         raise ExportError(f"{capture.name}: its octets are only in the archive: {error}") from error
 
@@ -123,7 +127,9 @@ def _read(dataset: Dataset, files: list[DataFile], columns: list[str] | None) ->
     return pa.concat_tables(tables) if tables else None
 
 
-def _in_step(groups: Iterator[pa.Table], blocks: pa.Table | None) -> Iterator[tuple[pa.Table | None, pa.Table | None]]:
+def _in_step(
+    groups: Iterator[pa.Table], blocks: pa.Table | None
+) -> Iterator[tuple[pa.Table | None, pa.Table | None]]:
     """Row groups of packets, each with the blocks that lie before its last record; at the end the blocks left."""
     for packets in groups:
         if blocks is None:
@@ -152,7 +158,10 @@ def _framing(dataset: Dataset, capture: LiveCapture, row: dict[str, Any]) -> _Fr
         first = _read(dataset, [file for file in units(capture)[0] if file.table == "blocks"], ["content"])
         header = parse_header(first["content"][0].as_py(), path=capture.name)
         return _Framing(header, np.empty(0, np.int64), np.empty(0, np.bool_), [])
-    offsets, big = [-1], [False]  # where the first section header is damaged, blocks are read as little-endian
+    offsets, big = (
+        [-1],
+        [False],
+    )  # where the first section header is damaged, blocks are read as little-endian
     for file in capture.files:
         if file.table == "blocks":
             with dataset.open_input(file.path) as stream:
@@ -160,7 +169,9 @@ def _framing(dataset: Dataset, capture: LiveCapture, row: dict[str, Any]) -> _Fr
             offsets += found["offset"].to_pylist()
             big += [starts_section(content) == ">" for content in found["content"].to_pylist()]
     order = np.argsort(offsets)
-    return _Framing(None, np.array(offsets, np.int64)[order], np.array(big, np.bool_)[order], row["interfaces"])
+    return _Framing(
+        None, np.array(offsets, np.int64)[order], np.array(big, np.bool_)[order], row["interfaces"]
+    )
 
 
 def _stretch(packets: pa.Table | None, gaps: pa.Table | None, framing: _Framing) -> pa.Buffer:
@@ -220,7 +231,9 @@ def _block_types(extra: Octets, verbatim: NDArray[np.bool_], big: NDArray[np.boo
 
 def _is_big(packets: pa.Table, framing: _Framing) -> NDArray[np.bool_]:
     """Which records lie in a section of big-endian order."""
-    section = np.searchsorted(framing.section_offset, packets["record_offset"].to_numpy().astype(np.int64)) - 1
+    section = (
+        np.searchsorted(framing.section_offset, packets["record_offset"].to_numpy().astype(np.int64)) - 1
+    )
     result: NDArray[np.bool_] = framing.section_is_big[section]
     return result
 
@@ -271,7 +284,15 @@ def _enhanced_blocks(
     padding = -caplen.astype(np.int64) % 4
     length = (32 + caplen + padding).astype(np.uint32)
     kind = np.full(len(packets), 6)
-    words = [kind, length, interface - first, ticks >> np.uint64(32), ticks & np.uint64(0xFFFFFFFF), caplen, frame_len]
+    words = [
+        kind,
+        length,
+        interface - first,
+        ticks >> np.uint64(32),
+        ticks & np.uint64(0xFFFFFFFF),
+        caplen,
+        frame_len,
+    ]
     heads = np.stack([word.astype(np.uint32) for word in words], axis=1)
     tails = np.zeros((len(packets), 2), np.uint32)
     tails[:, 1] = length

@@ -45,7 +45,11 @@ class Octets:
     def _of_array(cls, array: pa.Array) -> Octets:
         _, offsets, data = array.buffers()
         rows = len(array)
-        bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + rows + 1] if rows else np.zeros(1, np.int64)
+        bounds = (
+            np.frombuffer(offsets, np.int64)[array.offset : array.offset + rows + 1]
+            if rows
+            else np.zeros(1, np.int64)
+        )
         return cls.slices(np.frombuffer(data or b"", np.uint8), bounds[:-1], np.diff(bounds))
 
     @classmethod
@@ -75,7 +79,9 @@ class Octets:
         shift = np.cumsum([0, *(len(part.buffers) for part in parts[:-1])])
         return cls(
             tuple(buffer for part in parts for buffer in part.buffers),
-            np.concatenate([part.buffer + by for part, by in zip(parts, shift, strict=True)]).astype(np.int32),
+            np.concatenate([part.buffer + by for part, by in zip(parts, shift, strict=True)]).astype(
+                np.int32
+            ),
             np.concatenate([part.start for part in parts]),
             np.concatenate([part.length for part in parts]),
         )

@@ -120,7 +120,9 @@ class FileStream:
             position, order = Position(0), "<"
             for window, position in read_windows(source, header, position, stop=source.size):
                 records = window.records
-                interface = records.interface if records.interface is not None else np.zeros(len(records), np.uint16)
+                interface = (
+                    records.interface if records.interface is not None else np.zeros(len(records), np.uint16)
+                )
                 seen.add(records.time[records.time_valid], interface, records.caplen)
                 for gap in window.gaps if header is None else ():
                     if gap.kind == "block":
@@ -141,7 +143,11 @@ class TableStream:
     @property
     def bound(self) -> int:
         """An order that no packet's is below."""
-        untimed = any("=none/" in file.path or "=" not in file.path for file in self.capture.files if file.table == "packets")
+        untimed = any(
+            "=none/" in file.path or "=" not in file.path
+            for file in self.capture.files
+            if file.table == "packets"
+        )
         first = self.capture.first_time
         return BEFORE_ANY_TIME if untimed or first is None else first
 
@@ -154,7 +160,9 @@ class TableStream:
                     for batch in pq.ParquetFile(stream).iter_batches(_BATCH_ROWS, columns=COLUMNS):
                         yield pa.Table.from_batches([batch])
             elif files:
-                yield pa.concat_tables([_read(self.dataset, file, COLUMNS) for file in files]).sort_by("frame_number")
+                yield pa.concat_tables([_read(self.dataset, file, COLUMNS) for file in files]).sort_by(
+                    "frame_number"
+                )
 
     def traits(self) -> Traits:
         """Read a few columns of the capture."""
@@ -174,7 +182,9 @@ class TableStream:
             return seen.traits(interfaces, _in_section_order(blocks), fcs_present=False)
         link_type, fcs_len = row["link_word"] & 0xFFFF, row["fcs_len"]
         return seen.traits(
-            (Interface(0, link_type, row["snap_length"], fcs_len=fcs_len),), (), fcs_present=row["fcs_present"]
+            (Interface(0, link_type, row["snap_length"], fcs_len=fcs_len),),
+            (),
+            fcs_present=row["fcs_present"],
         )
 
 
@@ -212,7 +222,9 @@ class _Seen:
             self._greatest = greatest if self._greatest is None else max(self._greatest, greatest)
             self._finer = self._finer or bool((time % 1000).any())
 
-    def traits(self, interfaces: tuple[Interface, ...], blocks: tuple[Block, ...], *, fcs_present: bool) -> Traits:
+    def traits(
+        self, interfaces: tuple[Interface, ...], blocks: tuple[Block, ...], *, fcs_present: bool
+    ) -> Traits:
         used = frozenset(self._used)
         return Traits(
             interfaces, used, blocks, fcs_present, self._max_caplen, self._least, self._greatest, self._finer
@@ -280,5 +292,3 @@ def _options(extra: pa.ChunkedArray, caplen: NDArray[np.int64]) -> Octets:
         return result
     values = [little_endian_options(octets, ">") for octets in result.take(turned).to_bytes()]
     return result.replaced(turned, Octets.of(values))
-
-

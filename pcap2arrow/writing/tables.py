@@ -24,10 +24,14 @@ def split_by_link_type(table: pa.Table) -> tuple[Callable[[Any], Packets], Trait
     link_types, interface = np.unique(table["link_type"].to_numpy(), return_inverse=True)
     columns = {name: table[name] for name in table.column_names if name in COLUMNS}
     columns["interface_id"] = pa.chunked_array([pa.array(interface.astype(np.uint16))])
-    columns.setdefault("frame_number", pa.chunked_array([pa.array(np.arange(1, len(table) + 1, dtype=np.uint64))]))
+    columns.setdefault(
+        "frame_number", pa.chunked_array([pa.array(np.arange(1, len(table) + 1, dtype=np.uint64))])
+    )
     for name in COLUMNS:
         kind = schema.arrow_type(schema.by_name()[name].kind)
-        columns[name] = columns[name].cast(kind) if name in columns else pa.chunked_array([pa.nulls(len(table), kind)])
+        columns[name] = (
+            columns[name].cast(kind) if name in columns else pa.chunked_array([pa.nulls(len(table), kind)])
+        )
     whole = pa.table({name: columns[name] for name in COLUMNS})
     time = whole["time"].drop_null().cast(pa.int64()).to_numpy()
     caplen = whole["caplen"].to_numpy()
