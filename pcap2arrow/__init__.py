@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from pcap2arrow.dataset.api import files as files
     from pcap2arrow.dataset.api import remove as remove
     from pcap2arrow.dataset.api import vacuum as vacuum
-    from pcap2arrow.writing.api import export as export
-    from pcap2arrow.writing.api import verify as verify
-    from pcap2arrow.writing.api import write_capture as write_capture
     from pcap2arrow.reading.api import info as info
     from pcap2arrow.reading.api import read_capture as read_capture
     from pcap2arrow.reading.api import scan as scan
     from pcap2arrow.reading.text import ip as ip
     from pcap2arrow.reading.text import text as text
+    from pcap2arrow.writing.api import export as export
+    from pcap2arrow.writing.api import verify as verify
+    from pcap2arrow.writing.api import write_capture as write_capture
 
 __version__ = "0.1.0"
 
@@ -43,7 +43,7 @@ _HOMES = {
     "write_capture": "writing.api",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0605
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

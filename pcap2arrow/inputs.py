@@ -37,7 +37,7 @@ def find_captures(arguments: Iterable[str | os.PathLike[str]]) -> Inputs:
     """
     captures: dict[Input, None] = {}
     left_out = 0
-    for argument in map(os.fspath, arguments):
+    for argument in (os.fspath(argument) for argument in arguments):
         for found, asked in _expand(argument):
             if asked or _begins_capture(found.path):
                 captures[found] = None
@@ -55,12 +55,12 @@ def _expand(argument: str) -> Iterator[tuple[Input, bool]]:
     elif Path(argument).is_dir():
         yield from ((Input(os.path.relpath(path, argument), path), False) for path in _walk(argument))
     elif os.path.lexists(argument):
-        yield Input(os.path.basename(argument), argument), True
+        yield Input(Path(argument).name, argument), True
     elif glob.has_magic(argument):
-        paths = sorted(path for path in glob.glob(argument, recursive=True) if Path(path).is_file())
+        paths = sorted(path for path in glob.iglob(argument, recursive=True) if Path(path).is_file())  # noqa: PTH207
         if not paths:
             raise SourceError(f"{argument}: no file matches")
-        yield from ((Input(os.path.basename(path), path), False) for path in paths)
+        yield from ((Input(Path(path).name, path), False) for path in paths)
     else:
         raise SourceError(f"{argument}: No such file or directory")
 
@@ -68,7 +68,7 @@ def _expand(argument: str) -> Iterator[tuple[Input, bool]]:
 def _walk(folder: str) -> Iterator[str]:
     for where, folders, names in os.walk(folder):
         folders.sort()
-        yield from (os.path.join(where, name) for name in sorted(names))
+        yield from (f"{where}/{name}" for name in sorted(names))
 
 
 def _expand_url(url: str) -> Iterator[tuple[Input, bool]]:

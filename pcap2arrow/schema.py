@@ -202,7 +202,11 @@ def arrow_schema(*, bytes_stored: bool = True) -> pa.Schema:
             column.name,
             arrow_type(column.kind),
             nullable=column.nullable,
-            metadata={k: v for k, v in (("doc", column.doc), ("unit", column.unit), ("wireshark", column.wireshark)) if v},
+            metadata={
+                k: v
+                for k, v in (("doc", column.doc), ("unit", column.unit), ("wireshark", column.wireshark))
+                if v
+            },
         )
         for column in COLUMNS
         if bytes_stored or column.name not in BYTES_COLUMNS

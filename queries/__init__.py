@@ -1,0 +1,1 @@
+"""Tables of packets to tables and text: filters, slices, merges and streams."""

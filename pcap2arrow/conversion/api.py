@@ -16,7 +16,7 @@ from pcap2arrow.inputs import find_captures
 
 @dataclass(frozen=True, slots=True)
 class ConversionReport:
-    """What became of every capture, in the order in which they ended; ``left_out`` counts files that are no captures."""
+    """What became of every capture, in the order in which they ended; ``left_out`` counts files that are none."""
 
     captures: tuple[CaptureReport, ...]
     left_out: int
@@ -38,7 +38,7 @@ class ConversionReport:
 
 
 def open_for_writing(dataset: str | os.PathLike[str]) -> Dataset:
-    """The dataset at a path or URL, made if there is none.  Raises DatasetError where the place holds something else."""
+    """The dataset at a path or URL, made if there is none.  Raises DatasetError where something else is."""
     settings = {"schema": str(schema.VERSION), "made_by": "pcap2arrow"}
     return create_dataset(dataset, settings=settings, exist_ok=True)
 

@@ -19,11 +19,11 @@ from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import LiveCapture
 from pcap2arrow.dataset.snapshot import Source as Stamp
 from pcap2arrow.errors import ConflictError, DatasetError
-from pcap2arrow.writing.original import first_difference, rebuild
 from pcap2arrow.inputs import Input
 from pcap2arrow.savefile.pcap import PcapHeader
 from pcap2arrow.savefile.reader import Position, read_header
 from pcap2arrow.savefile.source import Source, open_source, stamp
+from pcap2arrow.writing.original import first_difference, rebuild
 
 _INT64 = range(-(2**63), 2**63)
 

@@ -130,7 +130,7 @@ class Conversion:
         self._reports: list[CaptureReport] = []
 
     def run(self, captures: Iterable[Input]) -> tuple[CaptureReport, ...]:
-        """Convert the captures; each ends in one report, a failed one too.  What is reported as converted is committed."""
+        """Convert the captures; each ends in one report, a failed one too.  What is reported is committed."""
         inputs = iter(_named_once(captures, self._refuse))
         try:
             while self._feed(inputs) or self._running or self._waiting:
@@ -235,7 +235,7 @@ class Conversion:
 
     def _is_unread(self, live: LiveCapture, found: Stamp) -> bool:
         """Whether a live capture is this file, by its stamp.  Raises ConflictError where only the options differ."""
-        if live.source != found or found.mtime_ns is None and found.etag is None:
+        if live.source != found or (found.mtime_ns is None and found.etag is None):
             return False
         if live.options != self._options.text and not self._replace:
             raise ConflictError(

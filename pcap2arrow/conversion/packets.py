@@ -16,7 +16,6 @@ from pcap2arrow.layers import decode
 from pcap2arrow.layers.chunk import Chunk, Values
 from pcap2arrow.savefile.batch import Records
 
-
 _NULLS = 1 << 16
 
 
@@ -37,8 +36,13 @@ class Placed:
 
     def rows(self, selection: slice | NDArray[Any]) -> Placed:
         """Only some of the records."""
-        parts = (self.frame_number, self.order, self.order_valid, self.offset)
-        return Placed(self.records.rows(selection), *(part[selection] for part in parts))
+        return Placed(
+            self.records.rows(selection),
+            self.frame_number[selection],
+            self.order[selection],
+            self.order_valid[selection],
+            self.offset[selection],
+        )
 
 
 def packet_rows(placed: Placed, *, capture_id: int, bytes_stored: bool = True) -> pa.RecordBatch:

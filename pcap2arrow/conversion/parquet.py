@@ -28,7 +28,7 @@ _ENCODINGS = {"delta": "DELTA_BINARY_PACKED", "split": "BYTE_STREAM_SPLIT", "pla
 
 
 def packet_settings(columns: list[str]) -> dict[str, Any]:
-    """Settings of :class:`pyarrow.parquet.ParquetWriter` for the packet table's columns, measured to be fast and small."""
+    """Settings of :class:`pyarrow.parquet.ParquetWriter` for the packet table's columns."""
     known = schema.by_name()
     octets = {name for name in columns if known[name].kind == "binary"}
     dictionary = [name for name in columns if known[name].encoding == "dictionary"]

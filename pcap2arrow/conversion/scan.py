@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +104,7 @@ def ranges(blocks: int, wanted: int) -> list[tuple[int, int]]:
     """``wanted`` ranges (fewer if there are fewer blocks) of first and last block, as even as can be."""
     wanted = min(max(wanted, 1), blocks)
     cuts = [blocks * k // wanted for k in range(wanted + 1)]
-    return [(first, after - 1) for first, after in zip(cuts, cuts[1:], strict=False)]
+    return [(first, after - 1) for first, after in pairwise(cuts)]
 
 
 def scan_range(
@@ -125,11 +126,11 @@ def scan_range(
     for number in range(first, last + 1):
         checksum = _Checksum(source, number * block, min((number + 1) * block, source.size))
         summary = _Summary(position)
-        for window, position in read_windows(
-            source, header, position, stop=(number + 1) * block, window=_WINDOW
-        ):
-            summary.add(window, position)
+        windows = read_windows(source, header, position, stop=(number + 1) * block, window=_WINDOW)
+        for window, after in windows:
+            summary.add(window, after)
             checksum.add(window)
+            position = after
         scans.append(summary.scan(position, checksum.finish()))
     return RangeScan(first, last, begin, position, tuple(scans))
 
@@ -192,7 +193,7 @@ class _Checksum:
         data = window.records.data
         upto = min(window.base + len(data) - self._source.pad, self._end)
         if self._at < upto:
-            self._crc = zlib.crc32(data[self._at - window.base : upto - window.base], self._crc)
+            self._crc = zlib.crc32(data[self._at - window.base : upto - window.base].data, self._crc)
             self._at = upto
 
     def finish(self) -> int:
@@ -202,7 +203,7 @@ class _Checksum:
     def _read_to(self, upto: int) -> None:
         while self._at < upto:
             length = min(_CHECKSUM_STEP, upto - self._at)
-            self._crc = zlib.crc32(self._source.window(self._at, length)[:length], self._crc)
+            self._crc = zlib.crc32(self._source.read(self._at, length), self._crc)
             self._at += length
 
 

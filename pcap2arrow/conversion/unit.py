@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def _parts(placed: Placed) -> Iterator[Placed]:
     """The records in even parts that are decoded at once."""
     parts = -(-len(placed) // _ROWS)
     cuts = [len(placed) * k // parts for k in range(parts + 1)] if parts else []
-    for first, after in zip(cuts, cuts[1:], strict=False):
+    for first, after in pairwise(cuts):
         yield placed.rows(slice(first, after))
 
 
@@ -143,7 +144,7 @@ class _Partitions:
             yield f"{self._by}={_NO_TIME}/", placed.rows(np.flatnonzero(~records.time_valid))
 
     def _folder(self, period: int) -> str:
-        folder = f"{self._by}={np.datetime64(period, _UNITS[self._by])}/"
+        folder = f"{self._by}={np.array(period, f'M8[{_UNITS[self._by]}]')}/"
         if folder not in self._dated and len(self._dated) >= MAX_PARTITIONS:
             return f"{self._by}={_OTHER}/"
         self._dated.add(folder)

@@ -101,8 +101,7 @@ class Headers:
     def fault(self, found: Mask, octets: int) -> None:
         """Believe only the first ``octets`` octets of the headers for which ``found`` is true.
 
-        ``found`` must follow from the first ``octets + 1`` octets, so that a header cut before them says no
-        more.
+        ``found`` must follow from the first ``octets + 1`` octets, so that a header cut there says no more.
         """
         if found.any():
             self.room = np.where(found, np.minimum(self.room, octets), self.room)
@@ -144,10 +143,9 @@ class Dissection:
         self.count = chunk.start.size
         self.data = np.ascontiguousarray(chunk.data)
         self.start = chunk.start
-        self.caplen = chunk.caplen.astype(np.int64)
         self.frame_len = np.maximum(chunk.frame_len, chunk.caplen).astype(np.int64)
         self.at = self.start.copy()
-        self.limit = self.start + self.caplen
+        self.limit = self.start + chunk.caplen
         if chunk.fcs_len.any():
             self.limit = np.minimum(self.limit, self.start + np.maximum(self.frame_len - chunk.fcs_len, 0))
         self.next = np.zeros(self.count, np.uint8)
@@ -173,7 +171,7 @@ class Dissection:
         """What stands at each place ``at`` of the data, as ``layout``."""
         size = layout.itemsize
         places = max(self.data.size - size + 1, 0)
-        # Overlapping windows, opaque for the reason given at opaque.
+        # Overlapping windows, which have no fields for the reason given at `opaque`.
         windows: NDArray[Any] = np.ndarray((places,), dtype=f"V{size}", buffer=self.data, strides=(1,))
         return windows[at].view(layout)
 
@@ -218,8 +216,7 @@ class Dissection:
                 self._scatter(column, headers.rows, values, mask)
 
     def put_rows(self, rows: Rows, **columns: NDArray[Any]) -> None:
-        """Columns from values, one for each of ``rows``; the last counts where a packet occurs several
-        times."""
+        """Columns from values, one for each of ``rows``; where a packet occurs twice, the last one counts."""
         if rows.size:
             mask = np.zeros(self.count, np.bool_)
             mask[rows] = True
@@ -250,9 +247,11 @@ class Dissection:
     def decoded(self, payload_len: NDArray[np.int64]) -> Decoded:
         """All columns, and the length of the headers."""
         validity = _Validity()
-        columns = {
-            name: Values(values, validity.of(self._masks[name])) for name, values in self._values.items()
-        }
+        columns = {}
+        for name, values in self._values.items():
+            valid = validity.of(self._masks[name])
+            if valid is None or valid.any():
+                columns[name] = Values(values, valid)
         columns["irregular"] = Values(self.irregular, None)
         columns["payload_len"] = Values(payload_len.astype(np.uint32), None)
         return Decoded(columns, (self.at - self.start).astype(np.uint32))

@@ -12,11 +12,11 @@ from pcap2arrow.conversion.capture import capture_row, scan_alone
 from pcap2arrow.conversion.options import OnError, Options
 from pcap2arrow.dataset.log import MANIFEST, open_dataset
 from pcap2arrow.errors import Pcap2ArrowError
-from pcap2arrow.writing.original import capture_row as stored_row
 from pcap2arrow.inputs import Input, find_captures
 from pcap2arrow.reading.capture import read_tables
 from pcap2arrow.savefile.reader import read_header
 from pcap2arrow.savefile.source import is_url, open_source
+from pcap2arrow.writing.original import capture_row as stored_row
 
 if TYPE_CHECKING:
     import polars as pl

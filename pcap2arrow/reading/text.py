@@ -44,7 +44,9 @@ def text(frame: pl.LazyFrame) -> pl.LazyFrame:
 
     names = frame.collect_schema().names()
     columns = [pl.col(name) for name in names if not name.startswith("ipv6_") or name == "ipv6_flow"]
-    shown = {name: _mac(name) for name in ("eth_src", "eth_dst", "wlan_ra", "wlan_ta") if name in names}
+    shown: dict[str, pl.Expr] = {
+        name: _mac(name) for name in ("eth_src", "eth_dst", "wlan_ra", "wlan_ta") if name in names
+    }
     for side in ("src", "dst"):
         six = f"ipv6_{side}_hi" in names and f"ipv6_{side}_lo" in names
         if f"ip_{side}" in names:

@@ -116,7 +116,7 @@ class PcapHeader:
 
     def length(self, data: Octets, at: int) -> int:
         """The same for one position."""
-        first, second = self._lengths_at.unpack_from(data, at + 8)
+        first, second = self._lengths_at.unpack_from(data.data, at + 8)
         caplen = (
             first if self.swapped == "never" else second if self.swapped == "always" else min(first, second)
         )
@@ -170,7 +170,7 @@ class PcapHeader:
 
     def refusal(self, data: Octets, at: int) -> tuple[str, str]:
         """Expected and found, for a record header at ``at`` that :meth:`lengths` refuses."""
-        first, second = self._lengths_at.unpack_from(data, at + 8)
+        first, second = self._lengths_at.unpack_from(data.data, at + 8)
         caplen = (
             first if self.swapped == "never" else second if self.swapped == "always" else min(first, second)
         )

@@ -89,11 +89,11 @@ class BlockFraming:
 
     def length(self, data: Octets, at: int) -> int:
         """The same for one position."""
-        kind, length = struct.unpack_from(self.order + "II", data, at)
+        kind, length = struct.unpack_from(self.order + "II", data.data, at)
         if kind == SECTION_HEADER or not 12 <= length <= MAX_BLOCK or length & 3:
             return 0
         end = at + length
-        if end <= len(data) - PAD and struct.unpack_from(self.order + "I", data, end - 4)[0] != length:
+        if end <= len(data) - PAD and struct.unpack_from(self.order + "I", data.data, end - 4)[0] != length:
             return 0
         return int(length)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class Position:
     """Where reading goes on: an octet of the capture, and for pcapng what was defined before it."""
 
     offset: int
-    section: SectionState = SectionState()
+    section: SectionState = field(default_factory=SectionState)
 
 
 def is_capture(head: bytes) -> bool:
@@ -103,7 +103,7 @@ def _needed(data: NDArray[np.uint8], header: PcapHeader | None, position: Positi
 def _section_length(data: NDArray[np.uint8]) -> int | None:
     """Length of the section header block that ``data`` begins with; None if it begins with none."""
     order = pcapng.starts_section(bytes(data[:12]))
-    return int(struct.unpack_from(order + "I", data, 4)[0]) if order else None
+    return int(struct.unpack_from(order + "I", data.data, 4)[0]) if order else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class _Attempt:
             return self._damage("a section header of a length that is a multiple of 4 from 28", str(length))
         if length > self._size:
             return self._tail(length) if self._at_end else None
-        if struct.unpack_from(section.order + "I", self.data, length - 4)[0] != length:
+        if struct.unpack_from(section.order + "I", self.data.data, length - 4)[0] != length:
             return self._damage(f"length {length} at the end of the block", "another")
         gap = Gap(self.position.offset, length, "block", pcapng.SECTION_HEADER, *wrong)
         return self._window(length, None, (gap,), section)
@@ -189,7 +189,7 @@ class _Attempt:
     def _refusal(self) -> tuple[str, str]:
         if self.header is not None:
             return self.header.refusal(self.data, 0)
-        kind, length = struct.unpack_from(self.position.section.order + "II", self.data)
+        kind, length = struct.unpack_from(self.position.section.order + "II", self.data.data)
         if not 12 <= length <= pcapng.MAX_BLOCK or length & 3:
             return f"a block length that is a multiple of 4, 12 to {pcapng.MAX_BLOCK}", str(length)
         if kind == pcapng.SECTION_HEADER:

@@ -40,7 +40,8 @@ _MAX_WINDOW_LOG = 27  # memory that a zstd stream may ask for: 128 MiB
 class _Octets(Protocol):
     """Random access to stored octets."""
 
-    size: int
+    @property
+    def size(self) -> int: ...
 
     def read_into(self, offset: int, target: memoryview) -> int: ...
 
@@ -99,7 +100,7 @@ class Source:
         """
         data = np.empty(length + PAD, dtype=np.uint8)
         try:
-            count = self.octets.read_into(offset, memoryview(data)[:length])
+            count = self.octets.read_into(offset, data.data[:length])
         except OSError as error:
             raise SourceError(f"{self.name}: can't read at offset {offset}: {error}") from error
         if count < length:
@@ -172,14 +173,14 @@ def _open_stored(path: str, spool: str | None) -> Iterator[_Octets]:
 
 def _stored(path: str, spool: str | None, stack: ExitStack) -> _Octets:
     if path == STANDARD_INPUT:
-        spooled = stack.enter_context(tempfile.TemporaryFile(dir=spool))
+        spooled = stack.enter_context(tempfile.TemporaryFile(dir=spool))  # noqa: SIM115
         shutil.copyfileobj(sys.stdin.buffer, spooled, _SPOOL_STEP)
         spooled.flush()
         return _LocalFile(spooled, spooled.tell())
     if is_url(path):
         filesystem, inner = _filesystem(path)
         return _RemoteFile(filesystem, inner, int(filesystem.info(inner)["size"]))
-    file = stack.enter_context(Path(path).open("rb"))
+    file = stack.enter_context(Path(path).open("rb"))  # noqa: SIM115
     status = os.fstat(file.fileno())
     if not S_ISREG(status.st_mode):
         raise ValueError("not a regular file")
@@ -263,15 +264,7 @@ def _decompress(stored: _Octets, compression: str, target: IO[bytes], name: str)
                 raise LimitError(
                     f"{name}: {file.position} octets of {compression} grow more than {MAX_RATIO} times"
                 )
-    except (
-        EOFError,
-        OSError,
-        ValueError,
-        RuntimeError,
-        zlib.error,
-        lzma.LZMAError,
-        *_zstd_errors(compression),
-    ) as error:
+    except _errors_of(compression) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         return f"expected more {compression} data at octet {file.position}, found: {_reason(error)}"
@@ -280,12 +273,14 @@ def _decompress(stored: _Octets, compression: str, target: IO[bytes], name: str)
     return ""
 
 
-def _zstd_errors(compression: str) -> tuple[type[Exception], ...]:
+def _errors_of(compression: str) -> tuple[type[Exception], ...]:
+    """What decompressors raise where the data are damaged or end early."""
+    errors = (EOFError, OSError, ValueError, RuntimeError, zlib.error, lzma.LZMAError)
     if compression != "zstd":
-        return ()
+        return errors
     import zstandard
 
-    return (zstandard.ZstdError,)
+    return (*errors, zstandard.ZstdError)
 
 
 def peek_stored(path: str, length: int = 16) -> bytes:
@@ -307,13 +302,5 @@ def peek(path: str, length: int = 16) -> bytes:
         stream = _COMPRESSIONS[compression][1](_Sequential(stored))  # type: ignore[arg-type]
         try:
             return stream.read1(length)[:length]
-        except (
-            EOFError,
-            OSError,
-            ValueError,
-            RuntimeError,
-            zlib.error,
-            lzma.LZMAError,
-            *_zstd_errors(compression),
-        ):
+        except _errors_of(compression):
             return b""

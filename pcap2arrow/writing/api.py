@@ -15,13 +15,13 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import LiveCapture
 from pcap2arrow.errors import ConflictError, ExportError, Pcap2ArrowError, SourceError, UsageError
+from pcap2arrow.inputs import find_captures
+from pcap2arrow.reading.api import is_dataset
+from pcap2arrow.savefile.source import STANDARD_INPUT, open_source
 from pcap2arrow.writing.formats import Format, check_format, encode, plan_layout
 from pcap2arrow.writing.merge import Run, held_back, merge
 from pcap2arrow.writing.original import capture_row, first_difference, rebuild
 from pcap2arrow.writing.stream import FileStream, Packets, Stream, TableStream, open_stream, packets
-from pcap2arrow.inputs import find_captures
-from pcap2arrow.reading.api import is_dataset
-from pcap2arrow.savefile.source import STANDARD_INPUT, open_source
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+from pcap2arrow.savefile.pcap import ByteOrder
 from pcap2arrow.savefile.pcapng import INTERFACE, NAMES, SECRETS, SECTION_HEADER, Interface, options
 
 CUSTOM_TO_COPY = 0xBAD
@@ -24,7 +25,7 @@ def _option(code: int, value: bytes) -> bytes:
     return struct.pack("<HH", code, len(value)) + value + bytes(-len(value) % 4)
 
 
-def _turned(code: int, value: bytes, order: str, words: dict[int, str]) -> bytes:
+def _turned(code: int, value: bytes, order: ByteOrder, words: dict[int, str]) -> bytes:
     """An option's value with its numbers in little-endian order."""
     if order == "<":
         return value
@@ -35,13 +36,12 @@ def _turned(code: int, value: bytes, order: str, words: dict[int, str]) -> bytes
     return value[:size][::-1] + value[size:]
 
 
-def little_endian_options(octets: bytes, order: str) -> bytes:
-    """Options of a packet block, without the end mark's absence or presence being changed."""
-    byte_order = ">" if order == ">" else "<"
-    kept = [
-        _option(code, _turned(code, value, order, _WORDS_OF_OPTIONS))
-        for code, value in options(octets, byte_order)
-    ]
+def little_endian_options(octets: bytes, order: ByteOrder) -> bytes:
+    """Options of a packet block, written anew with an end mark; nothing where there are none."""
+    turned = (
+        (code, _turned(code, value, order, _WORDS_OF_OPTIONS)) for code, value in options(octets, order)
+    )
+    kept = [_option(code, value) for code, value in turned]
     return b"".join(kept) + (_option(0, b"") if kept else b"")
 
 
@@ -57,13 +57,14 @@ def section_header() -> bytes:
     return block(SECTION_HEADER, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
 
 
-def interface_block(interface: Interface, described: tuple[bytes, str] | None, *, snap_length: int) -> bytes:
+def interface_block(
+    interface: Interface, described: tuple[bytes, ByteOrder] | None, *, snap_length: int
+) -> bytes:
     """A description of an interface whose time stamps are nanoseconds, with the options of its own description."""
     kept: list[tuple[int, bytes]] = []
     if described is not None:
         octets, order = described
-        byte_order = ">" if order == ">" else "<"
-        for code, value in options(octets[16:-4], byte_order):
+        for code, value in options(octets[16:-4], order):
             if code not in _TIME_OPTIONS:
                 kept.append((code, _turned(code, value, order, _WORDS_OF_INTERFACE)))
     elif interface.fcs_len:
@@ -73,14 +74,13 @@ def interface_block(interface: Interface, described: tuple[bytes, str] | None, *
     return block(INTERFACE, body + b"".join(_option(*pair) for pair in kept) + _option(0, b""))
 
 
-def companion_blocks(blocks: Iterable[tuple[bytes, str]]) -> list[bytes]:
+def companion_blocks(blocks: Iterable[tuple[bytes, ByteOrder]]) -> list[bytes]:
     """Names, secrets, and custom blocks that may be copied, in little-endian order."""
     return [written for octets, order in blocks if (written := _companion(octets, order)) is not None]
 
 
-def _companion(octets: bytes, order: str) -> bytes | None:
-    byte_order = ">" if order == ">" else "<"
-    (kind,) = struct.unpack_from(byte_order + "I", octets)
+def _companion(octets: bytes, order: ByteOrder) -> bytes | None:
+    (kind,) = struct.unpack_from(order + "I", octets)
     if kind not in (NAMES, SECRETS, CUSTOM_TO_COPY):
         return None
     if order != ">":

@@ -12,11 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import ExportError, UsageError
+from pcap2arrow.savefile.pcap import ByteOrder, effective_snap_length
+from pcap2arrow.savefile.pcapng import ENHANCED_PACKET, INTERFACE, SIMPLE_PACKET, Interface
 from pcap2arrow.writing import blocks
 from pcap2arrow.writing.pieces import Octets, joined
 from pcap2arrow.writing.stream import Packets, Traits
-from pcap2arrow.savefile.pcap import effective_snap_length
-from pcap2arrow.savefile.pcapng import ENHANCED_PACKET, INTERFACE, SIMPLE_PACKET, Interface
 
 Format = Literal["auto", "pcap", "nspcap", "pcapng", "original"]
 _Written = Literal["pcap", "nspcap", "pcapng"]
@@ -64,7 +64,7 @@ def plan_layout(captures: Sequence[Traits], wanted: Format, *, snap_length: int 
     fits = all(
         capture.least is None
         or capture.greatest is None
-        or (0 <= capture.least and capture.greatest < _NANOS << 32)
+        or (capture.least >= 0 and capture.greatest < _NANOS << 32)
         for capture in captures
     )
     if wanted == "auto":
@@ -136,8 +136,8 @@ def _pcapng(captures: Sequence[Traits], cut: int | None) -> Layout:
     return Layout("pcapng", preamble, tuple(numbers), snap_lengths[0] if snap_lengths else 0, cut)
 
 
-def _is_interface(octets: bytes, order: str) -> bool:
-    (kind,) = struct.unpack_from((">" if order == ">" else "<") + "I", octets)
+def _is_interface(octets: bytes, order: ByteOrder) -> bool:
+    (kind,) = struct.unpack_from(order + "I", octets)
     return bool(kind == INTERFACE)
 
 

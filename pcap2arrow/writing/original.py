@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pcap2arrow.dataset.log import Dataset
-from pcap2arrow.dataset.snapshot import DataFile, LiveCapture, Table
+from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import ExportError, SourceError
-from pcap2arrow.writing.pieces import Octets, joined
 from pcap2arrow.savefile.pcap import PcapHeader, parse_header
 from pcap2arrow.savefile.pcapng import PACKET_START, SECTION_HEADER, starts_section
 from pcap2arrow.savefile.source import Source, open_source
 from pcap2arrow.savefile.ticks import from_nanoseconds
+from pcap2arrow.writing.pieces import Octets, joined
 
 RECORD_COLUMNS = [
     "interface_id", "time", "caplen", "frame_len", "header", "rest", "record_offset", "time_raw", "record_extra",

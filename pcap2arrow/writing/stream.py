@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import ExportError
+from pcap2arrow.reading.capture import read_tables
+from pcap2arrow.savefile.pcap import ByteOrder, PcapHeader
+from pcap2arrow.savefile.pcapng import PACKET_START, SIMPLE_PACKET, Interface, SectionState, starts_section
+from pcap2arrow.savefile.reader import Position, read_header, read_windows
+from pcap2arrow.savefile.source import open_source
 from pcap2arrow.writing.blocks import little_endian_options
 from pcap2arrow.writing.original import capture_row, units
 from pcap2arrow.writing.pieces import Octets
-from pcap2arrow.reading.capture import read_tables
-from pcap2arrow.savefile.pcap import PcapHeader
-from pcap2arrow.savefile.pcapng import PACKET_START, SIMPLE_PACKET, Interface, starts_section
-from pcap2arrow.savefile.reader import Position, read_header, read_windows
-from pcap2arrow.savefile.source import open_source
 
 COLUMNS = [
     "frame_number", "interface_id", "time", "order_time", "caplen", "frame_len", "header", "rest", "record_extra",
@@ -53,18 +53,22 @@ class Packets:
     def __len__(self) -> int:
         return len(self.order)
 
+    @classmethod
+    def _of(cls, columns: list[Any]) -> Packets:
+        return cls(*columns)
+
     def _columns(self) -> list[Any]:
         return [getattr(self, field.name) for field in fields(self)]
 
     def take(self, rows: NDArray[Any] | slice) -> Packets:
         """Some of the packets."""
-        return Packets(*(c.take(rows) if isinstance(c, Octets) else c[rows] for c in self._columns()))
+        return self._of([c.take(rows) if isinstance(c, Octets) else c[rows] for c in self._columns()])
 
     @classmethod
     def concat(cls, parts: list[Packets]) -> Packets:
         """The packets of all parts."""
         columns = zip(*(part._columns() for part in parts), strict=True)
-        return cls(*(Octets.concat(c) if isinstance(c[0], Octets) else np.concatenate(c) for c in columns))
+        return cls._of([Octets.concat(c) if isinstance(c[0], Octets) else np.concatenate(c) for c in columns])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Block:
     """A block of a pcapng that is no packet, whole; ``order`` is the byte order of its section."""
 
     octets: bytes
-    order: str
+    order: ByteOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +121,9 @@ class FileStream:
         seen = _Seen()
         with open_source(self.path, name=self.name) as source:
             header = read_header(source)
-            position, order = Position(0), "<"
-            for window, position in read_windows(source, header, position, stop=source.size):
+            section, order = SectionState(), _first_order(source.read(0, 12))
+            for window, position in read_windows(source, header, Position(0), stop=source.size):
+                section = position.section
                 records = window.records
                 interface = (
                     records.interface if records.interface is not None else np.zeros(len(records), np.uint16)
@@ -129,7 +134,7 @@ class FileStream:
                         octets = source.read(gap.offset, gap.length)
                         order = starts_section(octets[:12]) or order
                         blocks.append(Block(octets, order))
-        interfaces = position.section.interfaces if header is None else (_interface(header),)
+        interfaces = section.interfaces if header is None else (_interface(header),)
         return seen.traits(interfaces, tuple(blocks), fcs_present=header is not None and header.fcs_present)
 
 
@@ -240,14 +245,18 @@ def _read(dataset: Dataset, file: DataFile, columns: list[str]) -> pa.Table:
         return pq.read_table(stream, columns=columns)
 
 
+def _first_order(head: bytes) -> ByteOrder:
+    return starts_section(head) or "<"
+
+
 def _stored_blocks(table: pa.Table) -> list[Block]:
     rows = zip(table["kind"].to_pylist(), table["content"].to_pylist(), strict=True)
-    return [Block(content, "") for kind, content in rows if kind == "block"]
+    return [Block(content, "<") for kind, content in rows if kind == "block"]
 
 
 def _in_section_order(blocks: list[Block]) -> tuple[Block, ...]:
     """The blocks, each with the byte order of the section header before it."""
-    order, result = "<", []
+    order, result = _first_order(blocks[0].octets[:12] if blocks else b""), []
     for block in blocks:
         order = starts_section(block.octets[:12]) or order
         result.append(Block(block.octets, order))

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from pcap2arrow import schema
 from pcap2arrow.errors import ExportError
-from pcap2arrow.writing.stream import COLUMNS, Packets, Traits, packets
 from pcap2arrow.savefile.pcapng import Interface
+from pcap2arrow.writing.stream import COLUMNS, Packets, Traits, packets
 
 _NEEDED = ("time", "caplen", "frame_len", "link_type", "header", "rest")
 
