@@ -328,21 +328,23 @@ class Conversion:
             return plan_change(snapshot, captures, replace=self._replace)
 
         self._snapshot = self._dataset.commit(build)
+        earlier: set[str] = set()
         for job, converted in batch:
             capture, plan = converted.capture, converted.plan
-            status = _status(before[0], capture)
+            status = _status(before[0], capture, earlier)
+            earlier.add(capture.identity)
             found, workers = job.found, tuple(job.workers)
             self._report(
                 CaptureReport(found.name, found.path, status, capture.packets, plan.size, plan.error, workers)
             )
 
 
-def _status(before: Snapshot, capture: LiveCapture) -> str:
-    """What a commit did for a capture, from the snapshot before it."""
+def _status(before: Snapshot, capture: LiveCapture, earlier: set[str]) -> str:
+    """What a commit did for a capture; ``earlier`` are identities that came before it in the same commit."""
     same = [live for live in before.of_content(capture) if live.options == capture.options]
     if any(live.name == capture.name for live in same):
         return "unchanged"
-    return "named" if same else "converted"
+    return "named" if same or capture.identity in earlier else "converted"
 
 
 def _named_once(captures: Iterable[Input], refuse: Callable[[Input, str], None]) -> Iterable[Input]:
