@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcap2arrow import schema
+from pcap2arrow import layers, schema
 from pcap2arrow.layers import Decoded, decode
 from pcap2arrow.layers.link import LAYERS
 from pcap2arrow.numbers import Tunnel
@@ -352,6 +353,10 @@ def test_columns_that_are_null_together_share_their_validity() -> None:
         ("src_port", "dst_port"),
     ):
         assert len({id(columns[name].valid) for name in together}) == 1
+
+
+def test_the_example_in_the_docstring() -> None:
+    assert doctest.testmod(layers) == doctest.TestResults(failed=0, attempted=3)
 
 
 def test_data_may_be_read_only() -> None:

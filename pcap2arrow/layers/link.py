@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pcap2arrow.layers import ethertype, wlan
 from pcap2arrow.layers.dissection import Dissection, Headers, Next, Rows
@@ -50,7 +51,7 @@ for _family in AddressFamily:
     ETHERTYPE_OF_FAMILY[_family] = EtherType.IPV4 if _family == AddressFamily.INET else EtherType.IPV6
 
 
-def link(d: Dissection, link_types: np.ndarray[tuple[int], np.dtype[np.uint16]]) -> None:
+def link(d: Dissection, link_types: NDArray[np.uint16]) -> None:
     """The link-layer header of every packet; packets of link types that are not decoded stay as they are."""
     for link_type, layer in LAYERS.items():
         rows = np.flatnonzero(link_types == link_type)
@@ -90,9 +91,7 @@ def loop(d: Dissection, rows: Rows) -> None:
     _step_family(d, headers, family)
 
 
-def _step_family(
-    d: Dissection, headers: Headers, family: np.ndarray[tuple[int], np.dtype[np.uint32]]
-) -> None:
+def _step_family(d: Dissection, headers: Headers, family: NDArray[np.uint32]) -> None:
     types = ETHERTYPE_OF_FAMILY.take(np.where(family < ETHERTYPE_OF_FAMILY.size, family, 0))
     ethertype.step_ethertype(d, headers, FAMILY.itemsize, types)
 

@@ -54,8 +54,8 @@ def radiotap(d: Dissection, rows: Rows) -> None:
     headers.fault(headers["version"] != 0, 0)
     headers.fault(length < RADIOTAP.itemsize, 4)
     flags = _radiotap_flags(d, headers, length)
-    frame_len = d.frame_len.take(rows)
-    d.bound(headers, np.where(flags & FCS_AT_END != 0, frame_len - FCS_LEN, frame_len))
+    end = d.frame_len.take(rows) - np.where(flags & FCS_AT_END != 0, FCS_LEN, 0)
+    d.bound(headers, np.maximum(end, length))
     d.step(headers, np.maximum(length, RADIOTAP.itemsize), Next.NOTHING)
     whole = headers.room >= length
     mac(d, rows[whole], padded=(flags & PADDED != 0)[whole])
