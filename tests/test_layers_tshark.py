@@ -23,6 +23,11 @@ Mask = NDArray[np.bool_]
 LEAST_CAPTURES = 300
 LEAST_COLUMNS = 40
 GREATEST_EXCUSED_SHARE = 0.001
+HEADERS = """
+eth llc vlan ieee8021ad mpls pppoes pppoed ppp chdlc null raw sll radiotap wlan arp ip ipv6
+ipv6.hopopts ipv6.routing ipv6.fraghdr ipv6.dstopts ah tcp udp sctp icmp icmpv6 igmp gre vxlan geneve gtp l2tp
+"""
+"""What the corpus must hold, in tshark's words; built frames add the link types that it lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +231,7 @@ def test_built_frames(tool: Callable[[str], str], tmp_path: Path) -> None:
     comparison = compare(packets, names, chunk_of(packets), dissect(tool("tshark"), packets, tmp_path))
     print(comparison)
     assert not comparison.differences, "\n".join(comparison.differences)
+    assert {packet.link_type for packet in packets} == set(LAYERS)
 
 
 def test_cut_frames(tool: Callable[[str], str], tmp_path: Path) -> None:
@@ -248,9 +254,11 @@ def test_corpus(corpus: Path, tool: Callable[[str], str], tmp_path: Path) -> Non
             if packet.link_type in LAYERS:
                 packets.append(packet)
                 names.append(str(path.relative_to(corpus)))
-    comparison = compare(packets, names, chunk_of(packets), dissect(tool("tshark"), packets, tmp_path))
+    dissected = dissect(tool("tshark"), packets, tmp_path)
+    comparison = compare(packets, names, chunk_of(packets), dissected)
     print(f"{len(set(names))} captures, {comparison}")
     assert not comparison.differences, "\n".join(comparison.differences)
     assert len(set(names)) >= LEAST_CAPTURES
-    assert comparison.columns >= LEAST_COLUMNS
+    assert comparison.columns - len(CHECKSUMS) >= LEAST_COLUMNS
+    assert set(HEADERS.split()) <= set(dissected.protocols.str.split(":").explode())
     assert sum(comparison.excused.values()) < GREATEST_EXCUSED_SHARE * comparison.packets * comparison.columns

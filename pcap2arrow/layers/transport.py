@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcap2arrow.layers import tcp_options
 from pcap2arrow.layers.dissection import UNBOUNDED, Dissection, Headers, Next, Rows
+from pcap2arrow.layers.tcp_options import FIXED_LEN, options
 
 TCP = np.dtype(
     [
@@ -17,6 +17,7 @@ TCP = np.dtype(
         ("window", ">u2"),
         ("checksum", ">u2"),
         ("urgent", ">u2"),
+        ("first_options", ">u2"),  # what stands behind the header proper: read along, for its options
     ]
 )
 UDP = np.dtype([("source", ">u2"), ("destination", ">u2"), ("length", ">u2"), ("checksum", ">u2")])
@@ -45,15 +46,15 @@ def tcp(d: Dissection, rows: Rows) -> None:
     headers = d.read(rows, TCP)
     offset_flags = headers["offset_flags"]
     header_len = offset_flags >> 12 << 2
-    headers.fault(header_len < TCP.itemsize, 13)
+    headers.fault(header_len < FIXED_LEN, 13)
     _ports(d, headers)
     d.put(headers, tcp_seq="sequence", tcp_ack="acknowledgement", tcp_window="window")
     d.put_values(headers, 13, tcp_hdr_len=header_len)
     d.put_values(headers, 14, tcp_flags=offset_flags & 0x0FFF)
-    with_options = (header_len > TCP.itemsize) & (headers.room > TCP.itemsize)
+    with_options = (header_len > FIXED_LEN) & (headers.room > FIXED_LEN)
     if with_options.any():
-        tcp_options.options(d, headers.where(with_options), header_len[with_options].astype(np.int64))
-    d.step(headers, np.maximum(header_len, TCP.itemsize), Next.PAYLOAD)
+        options(d, headers.where(with_options), header_len[with_options].astype(np.int64))
+    d.step(headers, np.maximum(header_len, FIXED_LEN), Next.PAYLOAD)
 
 
 def udp(d: Dissection, rows: Rows) -> None:
