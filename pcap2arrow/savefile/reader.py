@@ -66,15 +66,18 @@ def read_windows(
 ) -> Iterator[tuple[Window, Position]]:
     """Everything that begins in [``position``, ``stop``), window by window, each with the position after it.
 
-    The last window may end after ``stop``.  What windows there are depends on ``position``, ``stop`` and the
+    A window counts until the next one is asked for, which takes its memory.  The last may end after ``stop``.  What windows there are depends on ``position``, ``stop`` and the
     capture's octets alone.  Damage never raises: it is a gap that says what was expected and found.  ``marks`` are
     offsets of some records, if an earlier reading found them: a hint that saves the search for them.
     """
     stop = min(stop, source.size)
     span = window
     mean_length = 256
+    memory: NDArray[np.uint8] | None = None
     while position.offset < stop:
-        data = source.window(position.offset, min(span, source.size - position.offset))
+        data = source.window(position.offset, min(span, source.size - position.offset), reuse=memory)
+        if memory is None or len(data) > len(memory):
+            memory = data
         result = _Attempt(source, header, position, data, stop, mean_length, marks).read()
         if result is None:
             span = _needed(data, header, position)

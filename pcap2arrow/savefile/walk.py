@@ -1,6 +1,6 @@
 """Finding where the records of a window begin, without a step of Python per record.
 
-Each record says only how long it is, so the chain can't be indexed.  Instead about a thousand *lanes* start at
+Each record says only how long it is, so the chain can't be indexed.  Instead some hundred *lanes* start at
 guessed record boundaries, all over the window, and walk in lock-step, one NumPy operation advancing all of them.  A
 lane counts only if the lane before it ended exactly where it began: the first lane starts at a proven boundary, so
 everything that counts is proven.  Where a guess was wrong, records are walked one by one until the chain meets the
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 Octets = NDArray[np.uint8]
 Positions = NDArray[np.int64]
 
-LANES = 1024
+LANES = 512
 MIN_LANES = 32  # fewer are slower than record by record
 MIN_RECORDS_PER_LANE = 16
+_LINKS = 3  # plausible records in a row that make a guess
 GUESS_STRIDE = 256  # positions tried at once for each lane that has no guess yet
-GUESS_REACH = 4096  # positions tried at most
-GUESSED_ENOUGH = 0.97  # of the lanes; those that are far from any boundary are not worth the search
+GUESS_REACH = 2048  # positions tried at most
+GUESSED_ENOUGH = 0.9  # of the lanes; those that are far from any boundary are not worth the search
 
 
 class Framing(Protocol):
@@ -93,7 +94,7 @@ def _guess(data: Octets, begin: int, limit: int, size: int, lanes: int, framing:
     open_lanes = np.arange(len(targets))
     for reach in range(0, GUESS_REACH, GUESS_STRIDE):
         grid = targets[open_lanes, None] + np.arange(reach, reach + GUESS_STRIDE)
-        hit = begins_chain(data, grid.ravel(), size, framing, links=2).reshape(grid.shape)
+        hit = begins_chain(data, grid.ravel(), size, framing, links=_LINKS).reshape(grid.shape)
         first = hit.argmax(axis=1)
         has = hit[np.arange(len(grid)), first]
         found[open_lanes[has]] = grid[has, first[has]]
@@ -130,48 +131,52 @@ def begins_chain(
 
 @dataclass(frozen=True, slots=True)
 class _Lanes:
-    """What the lanes found: records (``starts``, each of ``lane``), and per lane its ``begin`` and ``end``.
+    """What the lanes found: per lane its ``begin`` and ``end``, and how many records it has, its ``count``.
 
-    ``broken`` marks lanes that ended at something that is no whole record.
+    ``starts`` are the records of all lanes, one lane after the other.  ``broken`` marks lanes that ended at something
+    that is no whole record.
     """
 
-    starts: Positions
-    lane: NDArray[np.intp]
     begin: Positions
     end: Positions
+    count: Positions
     broken: NDArray[np.bool_]
+    starts: Positions
 
 
 def _walk_lanes(data: Octets, guesses: Positions, limit: int, size: int, framing: Framing) -> _Lanes:
-    stops = np.append(guesses[1:], limit)
     end = guesses.copy()
+    count = np.zeros(len(guesses), dtype=np.int64)
     broken = np.zeros(len(guesses), dtype=np.bool_)
-    lane, at, stop = np.arange(len(guesses)), guesses, stops
+    lane, at, stop = np.arange(len(guesses)), guesses, np.append(guesses[1:], limit)
     last_start = size - framing.min_length
-    starts: list[Positions] = []
-    owners: list[NDArray[np.intp]] = []
+    rounds: list[tuple[NDArray[np.intp], Positions]] = []
     while len(lane):
         length = framing.lengths(data, np.minimum(at, size))
         after = at + length
         good = (length > 0) & (at <= last_start) & (after <= size)
         if not good.all():
-            broken[lane[~good]] = True
-            end[lane[~good]] = at[~good]
+            ended = lane[~good]
+            broken[ended], end[ended], count[ended] = True, at[~good], len(rounds)
             lane, at, after, stop = lane[good], at[good], after[good], stop[good]
-        starts.append(at)
-        owners.append(lane)
+        rounds.append((lane, at))
         going = after < stop
         if not going.all():
-            end[lane[~going]] = after[~going]
+            ended = lane[~going]
+            end[ended], count[ended] = after[~going], len(rounds)
             lane, after, stop = lane[going], after[going], stop[going]
         at = after
-    return _Lanes(np.concatenate(starts), np.concatenate(owners), guesses, end, broken)
+    starts = np.empty(count.sum(), dtype=np.int64)
+    first = np.cumsum(count) - count
+    for number, (lane, at) in enumerate(rounds):
+        starts[first[lane] + number] = at
+    return _Lanes(guesses, end, count, broken, starts)
 
 
 def _prove(lanes: _Lanes, data: Octets, limit: int, size: int, framing: Framing) -> Chain:
     """Keep the lanes that continue a proven chain, and walk between them where a guess was wrong."""
     if not lanes.broken[:-1].any() and (lanes.end[:-1] == lanes.begin[1:]).all():
-        return Chain(np.sort(lanes.starts), int(lanes.end[-1]))
+        return Chain(lanes.starts, int(lanes.end[-1]))
     begins = {int(begin): number for number, begin in enumerate(lanes.begin)}
     proven = np.zeros(len(lanes.begin), dtype=np.bool_)
     between: list[int] = []
@@ -188,7 +193,7 @@ def _prove(lanes: _Lanes, data: Octets, limit: int, size: int, framing: Framing)
             at = int(lanes.end[number])
             if lanes.broken[number]:
                 break
-    kept = lanes.starts[proven[lanes.lane]]
+    kept = lanes.starts[np.repeat(proven, lanes.count)]
     return Chain(np.sort(np.concatenate([kept, np.array(between, dtype=np.int64)])), at)
 
 
