@@ -214,6 +214,13 @@ EVERYTHING = Variety(ALL_RESOLUTIONS, LINK_TYPES)
 _OFFSETS = (None, None, None, 3600, -7200, 1_084_443_000, -(2**31), 2**62)
 
 
+def _units(resolution: int | None) -> int:
+    """Ticks per second that a value of ``if_tsresol`` stands for."""
+    if resolution is None:
+        return 10**6
+    return 2 ** (resolution & 0x7F) if resolution & 0x80 else 10**resolution
+
+
 @st.composite
 def _interfaces(draw: st.DrawFn, order: str, number: int, variety: Variety) -> tuple[_Interface, bytes]:
     resolution, offset = draw(st.sampled_from(variety.resolutions)), draw(st.sampled_from(_OFFSETS))
@@ -227,10 +234,6 @@ def _interfaces(draw: st.DrawFn, order: str, number: int, variety: Variety) -> t
         values.append((13, bytes([fcs_len])))
     values += draw(st.lists(st.sampled_from(((2, b"eth0"), (3, b"an interface"), (12, b"Linux")))))
     values = draw(st.permutations(values))
-    if resolution is None:
-        units = 10**6
-    else:
-        units = 2 ** (resolution & 0x7F) if resolution & 0x80 else 10**resolution
     link_type, snap_length = draw(st.sampled_from(variety.link_types)), draw(_SNAP_LENGTHS)
     octets = blocks.interface_description(
         order,
@@ -239,7 +242,7 @@ def _interfaces(draw: st.DrawFn, order: str, number: int, variety: Variety) -> t
         snap_length=snap_length,
         tail=blocks.options(order, values, end=draw(st.booleans())),
     )
-    return _Interface(number, link_type, snap_length, units, offset or 0, fcs_len or 0), octets
+    return _Interface(number, link_type, snap_length, _units(resolution), offset or 0, fcs_len or 0), octets
 
 
 _RECORD_OPTIONS = ((2, b"\x01\0\0\0"), (3, b"\x02" + bytes(4)), (4, bytes(8)), (5, bytes(8)), (6, bytes(4)))

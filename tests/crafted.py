@@ -75,6 +75,7 @@ def pcap_lengths() -> list[Crafted]:
         Crafted("pcap-cut-packet", _pcap(_record(), _record()[:-1]), 1, first_bad),
         Crafted("pcap-cut-file-header", _pcap()[:23], None),
         Crafted("pcap-version", pcap_header("<", version=(3, 0)) + _record(), None),
+        Crafted("pcap-later-minor-version", pcap_header("<", version=(2, 5)) + _record(), 1, 0),
         Crafted("pcap-no-packets", _pcap(), 0),
         Crafted("pcap-garbage", _pcap(b"\xff" * (1 << 20)), 0, _FILE_HEADER),
         Crafted("pcap-empty-records", _pcap(bytes(16 * 100_000)), 100_000),

@@ -26,6 +26,9 @@ _MAGICS = {0xA1B2C3D4: (10**6, 16), 0xA1B23C4D: (10**9, 16), 0xA1B2CD34: (10**6,
 """Magic number → (ticks per second, octets of a record header); the last is Kuznetzov's variant."""
 MAGIC_OCTETS = {struct.pack(order + "I", magic): order for magic in _MAGICS for order in "<>"}
 
+_VERSIONS = {(2, 0), (2, 1), (2, 2), (2, 3), (2, 4), (543, 0)}
+_EXPECTED_VERSION = "version 2.0 to 2.4, or 543.0"
+_TWO_LENGTHS = {order: struct.Struct(order + "II") for order in "<>"}
 _FCS_PRESENT = 1 << 26
 _RESERVED_BITS = 0x03FF0000
 
@@ -73,6 +76,9 @@ class PcapHeader:
     @property
     def gap(self) -> Gap:
         """The header as part of its capture, with what libpcap objects to though it can be read."""
+        if self.version not in _VERSIONS:
+            found = f"{self.version[0]}.{self.version[1]}"
+            return Gap(0, HEADER_LENGTH, "header", None, _EXPECTED_VERSION, found)
         if self.link_word & _RESERVED_BITS:
             expected, found = "zero in the reserved bits of the link-type word", f"{self.link_word:#010x}"
             return Gap(0, HEADER_LENGTH, "header", None, expected, found)
@@ -83,7 +89,7 @@ class PcapHeader:
         """Whether captured and original length change places (``sf-pcap.c``, ``lengths_swapped``)."""
         if self.version == (2, 3):
             return "if greater"
-        return "never" if self.version == (2, 4) else "always"
+        return "never" if self.version[0] == 2 and self.version[1] >= 4 else "always"
 
     @cached_property
     def min_length(self) -> int:
@@ -110,13 +116,9 @@ class PcapHeader:
         caplen = self._caplen(data, at)
         return np.where(caplen <= self._max_caplen, caplen + self.record_header, 0)
 
-    @cached_property
-    def _lengths_at(self) -> struct.Struct:
-        return struct.Struct(self.order + "II")
-
     def length(self, data: Octets, at: int) -> int:
         """The same for one position."""
-        first, second = self._lengths_at.unpack_from(data.data, at + 8)
+        first, second = _TWO_LENGTHS[self.order].unpack_from(data.data, at + 8)
         caplen = (
             first if self.swapped == "never" else second if self.swapped == "always" else min(first, second)
         )
@@ -170,7 +172,7 @@ class PcapHeader:
 
     def refusal(self, data: Octets, at: int) -> tuple[str, str]:
         """Expected and found, for a record header at ``at`` that :meth:`lengths` refuses."""
-        first, second = self._lengths_at.unpack_from(data.data, at + 8)
+        first, second = _TWO_LENGTHS[self.order].unpack_from(data.data, at + 8)
         caplen = (
             first if self.swapped == "never" else second if self.swapped == "always" else min(first, second)
         )
@@ -180,7 +182,8 @@ class PcapHeader:
 def parse_header(octets: bytes, *, path: str) -> PcapHeader:
     """Read a file header from the first 24 octets of a pcap.
 
-    Raises FormatError where libpcap refuses the file: too short, another magic number, an unsupported version.
+    Raises FormatError where the file is too short or has another magic number or major version.  A later minor
+    version is read as 2.4, as Wireshark reads it; libpcap refuses it, and ``gap`` says so.
     """
     order = MAGIC_OCTETS.get(octets[:4])
     if order is None:
@@ -195,8 +198,8 @@ def parse_header(octets: bytes, *, path: str) -> PcapHeader:
     magic, major, minor, _, _, snap_length, link_word = struct.unpack(
         f"{order}IHHIIII", octets[:HEADER_LENGTH]
     )
-    if (major, minor) not in {(2, 0), (2, 1), (2, 2), (2, 3), (2, 4), (543, 0)}:
-        raise FormatError(path, 4, expected="version 2.0 to 2.4, or 543.0", found=f"{major}.{minor}")
+    if major != 2 and (major, minor) not in _VERSIONS:
+        raise FormatError(path, 4, expected=_EXPECTED_VERSION, found=f"{major}.{minor}")
     ticks, record_header = _MAGICS[magic]
     byte_order: ByteOrder = "<" if order == "<" else ">"
     return PcapHeader(byte_order, ticks, record_header, (major, minor), snap_length, link_word)
