@@ -19,10 +19,7 @@ def parse_age(text: str) -> timedelta:
     found = _AGE.fullmatch(text)
     if found is None:
         raise UsageError(f"{text!r}: expected hours, or a number with s, m, h or d")
-    try:
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
-    except OverflowError as error:
-        raise UsageError(f"{text!r}: too long") from error
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def parse_time(text: str) -> int:

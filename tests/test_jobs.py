@@ -1,0 +1,224 @@
+"""Schedulers: the same files from all of them, and what a task can do to its worker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from pathlib import Path
+
+import pytest
+from distributed import LocalCluster
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.convert import convert
+from jobs.executors import open_executor
+from jobs.processes import ProcessExecutor
+from jobs.progress import Tally
+from pcap2arrow.conversion.driver import CaptureReport, Step
+from pcap2arrow.conversion.options import Options
+from pcap2arrow.errors import FormatError, SchedulerError
+from pcap2arrow.inputs import Input, find_captures
+from tests.commands import PROJECT, SAMPLE, live_files, run, write_capture
+from tests.tasks import die, fail, square
+
+SMALL = Options(block=1 << 16)
+"""Units so small that a capture of a megabyte is shared by several workers."""
+
+
+@pytest.fixture(scope="module")
+def captures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of captures: one of many units, small ones, a damaged one."""
+    folder = tmp_path_factory.mktemp("captures")
+    write_capture(folder / "large.pcap", seed=1, octets=3 << 20)
+    for number in range(2, 6):
+        write_capture(folder / f"small-{number}.pcap", seed=number, octets=10_000)
+    (folder / "damaged.pcapng").write_bytes(SAMPLE.read_bytes()[:-100])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(captures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files that one thread makes of the captures."""
+    return _converted(captures, tmp_path_factory.mktemp("expected") / "dataset", "threads", 1)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """A Dask cluster of two worker processes on this machine."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+        yield cluster
+
+
+def _converted(captures: Path, dataset: Path, scheduler: str, workers: int | None) -> dict[str, bytes]:
+    steps: list[Step] = []
+    report = convert(
+        find_captures([captures]),
+        dataset,
+        SMALL,
+        scheduler=scheduler,
+        workers=workers,
+        watch=lambda event: steps.append(event) if isinstance(event, Step) else None,
+    )
+    assert report.failed == ()
+    assert (len(report.captures), len(report.damaged)) == (6, 1)
+    assert sum(step.packets for step in steps) == report.packets
+    if workers == 1:
+        assert len({step.worker for step in steps}) == 1
+    return live_files(dataset)
+
+
+@pytest.mark.parametrize(("scheduler", "workers"), [("threads", 2), ("processes", 1), ("processes", 2)])
+def test_every_scheduler_writes_the_same_files(
+    captures: Path, expected: dict[str, bytes], tmp_path: Path, scheduler: str, workers: int
+) -> None:
+    assert len(expected) > 60
+    assert _converted(captures, tmp_path / "dataset", scheduler, workers) == expected
+
+
+def test_a_cluster_writes_the_same_files(
+    captures: Path, expected: dict[str, bytes], cluster: LocalCluster, tmp_path: Path
+) -> None:
+    assert _converted(captures, tmp_path / "dataset", cluster.scheduler_address, None) == expected
+
+
+def test_the_command_runs_on_a_cluster_from_any_folder(cluster: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "sample.pcapng").write_bytes(SAMPLE.read_bytes())
+    words = ("convert", "sample.pcapng", "-o", "dataset", "--scheduler", cluster.scheduler_address)
+    assert "1 capture: 1 converted" in run(*words, cwd=tmp_path).stdout
+    run("convert", tmp_path / "sample.pcapng", "-o", tmp_path / "by-threads")
+    assert live_files(tmp_path / "dataset") == live_files(tmp_path / "by-threads")
+
+
+# Executors
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes", "cluster"])
+def test_tasks_and_their_errors_come_back(scheduler: str, request: pytest.FixtureRequest) -> None:
+    if scheduler == "cluster":
+        scheduler = request.getfixturevalue("cluster").scheduler_address
+    with open_executor(scheduler, 2) as (executor, workers):
+        futures = [executor.submit(square, number) for number in range(20)]
+        failing = executor.submit(fail, "a.pcap")
+        assert [future.result(30) for future in futures] == [number * number for number in range(20)]
+        with pytest.raises(FormatError) as caught:
+            failing.result(30)
+    assert (caught.value.path, caught.value.offset, workers) == ("a.pcap", 7, 2)
+
+
+def test_a_task_that_kills_its_process_fails_alone(tmp_path: Path) -> None:
+    executor = ProcessExecutor(2)
+    try:
+        good = [executor.submit(square, number) for number in range(3)]
+        bad = executor.submit(die, str(tmp_path / "mark"))
+        good += [executor.submit(square, number) for number in range(3, 8)]
+        wait([*good, bad], timeout=60)
+        good += [executor.submit(square, number) for number in range(8, 10)]  # by a new pool
+        assert [future.result(30) for future in good] == [number * number for number in range(10)]
+        with pytest.raises(SchedulerError, match="the worker process died"):
+            bad.result(0)
+    finally:
+        executor.shutdown()
+    assert (tmp_path / "mark").exists()
+
+
+def test_leaving_in_a_hurry_ends_worker_processes() -> None:
+    begin = time.monotonic()
+    tasks: list[Future[None]] = []
+    with pytest.raises(KeyboardInterrupt), open_executor("processes", 2) as (executor, _):
+        assert executor.submit(square, 2).result(30) == 4
+        tasks += [executor.submit(time.sleep, 300) for _ in range(5)]
+        raise KeyboardInterrupt
+    assert time.monotonic() - begin < 30
+    assert all(task.done() or task.cancel() for task in tasks)
+
+
+def test_worker_processes_end_when_their_driver_is_killed(tmp_path: Path) -> None:
+    program = """
+import os, sys, time
+from jobs.processes import ProcessExecutor
+if __name__ == "__main__":
+    executor = ProcessExecutor(1)
+    print(executor.submit(os.getpid).result(), flush=True)
+    executor.submit(time.sleep, 300)
+    time.sleep(300)
+"""
+    script = tmp_path / "driver.py"
+    script.write_text(program)
+    driver = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # the death of its tracked semaphores is told there
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+    )
+    assert driver.stdout is not None
+    worker = int(driver.stdout.readline())
+    driver.kill()
+    driver.wait()
+    driver.stdout.close()
+    assert _ends(worker)
+
+
+def _ends(process: int) -> bool:
+    """Whether a process that is no child of this one ends within some seconds."""
+    for _ in range(200):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_task_that_kills_cluster_workers_is_told(tmp_path: Path) -> None:
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        open_executor(cluster.scheduler_address) as (executor, workers),
+    ):
+        cluster.scheduler.allowed_failures = 0
+        assert workers == 1
+        with pytest.raises(SchedulerError, match="workers died of this task"):
+            executor.submit(die, str(tmp_path / "mark")).result(60)
+        assert executor.submit(square, 3).result(60) == 9
+
+
+# Progress
+
+
+@given(
+    sizes=st.lists(st.integers(0, 10**12), max_size=5),
+    steps=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 10**12)), max_size=30),
+)
+def test_progress_never_passes_its_total_and_meets_it(
+    sizes: list[int], steps: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    """Sizes are of sparse files; steps read more than a size where it was compressed, or less where it failed."""
+    captures = []
+    for number, size in enumerate(sizes):
+        path = tmp_path / str(number)
+        with path.open("wb") as file:
+            file.truncate(size)
+        captures.append(Input(str(number), str(path)))
+    tally = Tally(captures)
+    assert tally.total == sum(sizes)
+    for number, octets in steps:
+        if number < len(sizes):
+            tally.add(Step(str(number), 1, octets, "worker", 0.1))
+            assert tally.total is not None and tally.octets <= tally.total
+    read = tally.octets
+    for capture in captures:
+        tally.add(CaptureReport(capture.name, capture.path, "converted"))
+    assert tally.total == tally.octets == read
+
+
+def test_progress_without_sizes_has_no_total() -> None:
+    tally = Tally([Input("stdin", "-"), Input("a.pcap", "s3://bucket/a.pcap")])
+    tally.add(Step("stdin", 3, 600, "worker", 0.1))
+    assert (tally.total, tally.octets, tally.packets) == (None, 300, 3)
