@@ -16,6 +16,7 @@ from pcap2arrow.conversion.driver import Conversion
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.conversion.scan import BlockScan, RangeScan, block_count, prove, ranges, scan_range
 from pcap2arrow.dataset.log import Dataset, create_dataset
+from pcap2arrow.dataset.snapshot import TABLES
 from pcap2arrow.inputs import Input
 from pcap2arrow.savefile.reader import Position, read_header
 from pcap2arrow.savefile.source import open_source
@@ -84,12 +85,20 @@ def test_any_capture_in_ranges_is_the_same(
 
 def _files(dataset: Dataset) -> dict[str, bytes]:
     root = Path(dataset.url)
-    return {file.path: (root / file.path).read_bytes() for table in ("packets", "blocks", "captures")
-            for file in dataset.snapshot().files(table)}  # type: ignore[arg-type]  # fmt: skip
+    snapshot = dataset.snapshot()
+    paths = [file.path for table in TABLES for file in snapshot.files(table)]
+    return {path: (root / path).read_bytes() for path in paths}
 
 
-@pytest.mark.parametrize("name", ["derived/seqwrap.pcap", "derived/huge-caplen.pcap", "derived/two-sections-mixed.pcapng",
-                                  "suricata-verify/pgsql/pgsql-5000-query-results/input.pcap"])  # fmt: skip
+_SPLIT = (
+    "derived/seqwrap.pcap",
+    "derived/huge-caplen.pcap",
+    "derived/two-sections-mixed.pcapng",
+    "suricata-verify/pgsql/pgsql-5000-query-results/input.pcap",
+)
+
+
+@pytest.mark.parametrize("name", _SPLIT)
 def test_files_are_the_same_however_a_capture_is_split(corpus: Path, tmp_path: Path, name: str) -> None:
     """One worker in one go, or many tasks that share a capture: same names, same octets."""
     options = Options(block=2048)
