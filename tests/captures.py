@@ -218,7 +218,7 @@ def _units(resolution: int | None) -> int:
     """Ticks per second that a value of ``if_tsresol`` stands for."""
     if resolution is None:
         return 10**6
-    return 2 ** (resolution & 0x7F) if resolution & 0x80 else 10**resolution
+    return 1 << (resolution & 0x7F) if resolution & 0x80 else int(10**resolution)
 
 
 @st.composite

@@ -15,7 +15,7 @@ from tests.frames import LINK_TYPES
 from tests.oracles.reader import whole_packets
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(capture=captures())
 def test_plain_reader_finds_what_was_built(capture: Capture, tmp_path: Path) -> None:
     path = tmp_path / "capture"
