@@ -7,10 +7,11 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import LiveCapture
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STANDARD_OUTPUT = "-"
+_Item = TypeVar("_Item")
 _COPY_STEP = 4 << 20
 Target = str | os.PathLike[str] | IO[bytes]
 Sources = Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
@@ -126,9 +128,10 @@ def _export_merged(
     count = 0
     with _open_target(target) as (file, name):
         octets = _write(file, layout.preamble)
-        for batch in merge(runs):
-            count += len(batch)
-            octets += _write(file, encode(batch, layout, name=name))
+        encoded = ((len(batch), encode(batch, layout, name=name)) for batch in merge(runs))
+        for rows, records in _ahead(encoded):
+            count += rows
+            octets += _write(file, records)
     return ExportReport(count, octets, (name,))
 
 
@@ -182,9 +185,18 @@ def _inside(name: str) -> PurePosixPath:
     return path
 
 
+def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The items, the next of which is made by another thread while one is used."""
+    with ThreadPoolExecutor(1) as executor:
+        coming = executor.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = executor.submit(next, items, None)
+            yield item
+
+
 def _original(stream: Stream) -> Iterator[Any]:
     if isinstance(stream, TableStream):
-        yield from rebuild(stream.dataset, stream.capture)
+        yield from _ahead(rebuild(stream.dataset, stream.capture))
         return
     with open_source(stream.path, name=stream.name) as source:
         for offset in range(0, source.size, _COPY_STEP):

@@ -113,7 +113,9 @@ def _row_groups(dataset: Dataset, unit: list[DataFile]) -> Iterator[pa.Table]:
     files = [file for file in unit if file.table == "packets"]
     if len(files) == 1:
         with dataset.open_input(files[0].path) as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(_BATCH_ROWS, columns=RECORD_COLUMNS):
+            for batch in pq.ParquetFile(stream).iter_batches(
+                _BATCH_ROWS, columns=RECORD_COLUMNS, use_threads=False
+            ):
                 yield pa.Table.from_batches([batch])
     elif files:
         yield _read(dataset, files, RECORD_COLUMNS).sort_by("record_offset")

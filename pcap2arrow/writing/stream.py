@@ -162,7 +162,9 @@ class TableStream:
             files = [file for file in unit if file.table == "packets"]
             if len(files) == 1:
                 with self.dataset.open_input(files[0].path) as stream:
-                    for batch in pq.ParquetFile(stream).iter_batches(_BATCH_ROWS, columns=COLUMNS):
+                    for batch in pq.ParquetFile(stream).iter_batches(
+                        _BATCH_ROWS, columns=COLUMNS, use_threads=False
+                    ):
                         yield pa.Table.from_batches([batch])
             elif files:
                 yield pa.concat_tables([_read(self.dataset, file, COLUMNS) for file in files]).sort_by(
