@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 import os
+import random
 import re
 import resource
 import struct
@@ -28,6 +29,7 @@ import pcap2arrow
 from pcap2arrow.errors import Pcap2ArrowError
 from tests.blocks import pcap_header, pcap_record
 from tests.captures import captures
+from tests.conftest import CorpusCapture
 from tests.crafted import Crafted, crafted
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -98,6 +100,29 @@ def test_strict_refuses_what_salvage_reports(data: bytes) -> None:
         else:
             with pytest.raises(Pcap2ArrowError):
                 pcap2arrow.read_capture(source, on_error="strict")
+
+
+def test_mutated_captures_of_the_corpus_come_back_or_are_refused(
+    manifest: list[CorpusCapture], tmp_path: Path
+) -> None:
+    """Real captures, each with a few octets changed and perhaps its end gone."""
+    rng = random.Random(20)
+    small = [row for row in manifest if row.is_capture and 100 < row.size < 50_000]
+    mutated = {}
+    for number, row in enumerate(rng.sample(small, 200)):
+        data = bytearray(row.path.read_bytes())
+        for _ in range(rng.randrange(1, 8)):
+            data[rng.randrange(len(data))] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+        mutated[f"{number:03}"] = bytes(data[: rng.choice((len(data), rng.randrange(30, len(data))))])
+    for name, content in mutated.items():
+        (tmp_path / name).write_bytes(content)
+    report = pcap2arrow.convert([tmp_path / name for name in mutated], tmp_path / "dataset")
+    refused = {failed.name: failed.error or "" for failed in report.failed}
+    assert [error for error in refused.values() if not re.search(r": offset \d+: expected ", error)] == []
+    pcap2arrow.export(tmp_path / "dataset", f"{tmp_path}/again/", format="original")
+    again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+    assert again == {name: content for name, content in mutated.items() if name not in refused}
+    assert len(again) > 150
 
 
 @dataclass(frozen=True, slots=True)
