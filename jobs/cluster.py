@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,12 +13,14 @@ import dask.config
 from distributed import Client, KilledWorker
 from distributed import Future as RemoteFuture
 from distributed.comm.core import CommClosedError
+from distributed.security import Security
 
 from jobs.outcomes import settle
 from pcap2arrow.errors import SchedulerError, UsageError
 
 _T = TypeVar("_T")
 
+_ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d{1,5}")
 _WAIT_FOR_WORKERS = 30  # seconds
 
 _TIMEOUTS = {
@@ -34,18 +38,19 @@ class ClusterExecutor(Executor):
     """
 
     def __init__(self, address: str) -> None:
-        self._config = dask.config.set(_TIMEOUTS)
-        try:
-            self._client = Client(address, set_as_default=False)
-        except (OSError, ValueError, RuntimeError, TypeError) as error:
-            self._config.__exit__(None, None, None)
-            raise UsageError(f"{address}: can't reach the scheduler: {error}") from error
-        try:
-            self._client.wait_for_workers(1, timeout=_WAIT_FOR_WORKERS)
-        except TimeoutError as error:
-            self.shutdown(wait=False)
-            raise UsageError(f"{address}: no workers after {_WAIT_FOR_WORKERS} s") from error
-        self.threads: int = sum(self._client.nthreads().values())
+        with ExitStack() as opened:
+            opened.enter_context(dask.config.set(_TIMEOUTS))
+            try:
+                client = Client(address, security=_security(address), set_as_default=False)
+            except (OSError, RuntimeError) as error:
+                raise UsageError(f"{address}: can't reach the scheduler: {error}") from error
+            opened.enter_context(client)
+            try:
+                client.wait_for_workers(1, timeout=_WAIT_FOR_WORKERS)
+            except TimeoutError as error:
+                raise UsageError(f"{address}: no workers after {_WAIT_FOR_WORKERS} s") from error
+            self.threads: int = sum(client.nthreads().values())
+            self._client, self._opened = client, opened.pop_all()
 
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
         """Run ``fn(*args, **kwargs)``, which has to be picklable, and its result too, on some worker."""
@@ -59,8 +64,17 @@ class ClusterExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster: what has not begun is dropped, what runs there ends without effect."""
-        self._client.close()
-        self._config.__exit__(None, None, None)
+        self._opened.close()
+
+
+def _security(address: str) -> Security:
+    """What Dask's configuration says about certificates, which ``tls://`` needs."""
+    if _ADDRESS.fullmatch(address) is None:
+        raise UsageError(f"{address}: no scheduler: expected tcp://host:port or tls://host:port")
+    security = Security()
+    if address.startswith("tls:") and security.get_connection_args("client")["ssl_context"] is None:
+        raise UsageError(f"{address}: no certificates: set distributed.comm.tls in Dask's configuration")
+    return security
 
 
 def _end(outcome: Future[_T], remote: RemoteFuture[_T]) -> None:

@@ -23,6 +23,7 @@ DEBIAN_PACKAGES = {
     "capinfos": "tshark",
     "editcap": "tshark",
     "mergecap": "tshark",
+    "openssl": "openssl",
 }
 """The Debian package that a tool comes from (capinfos, editcap and mergecap: a dependency of tshark)."""
 

@@ -56,6 +56,8 @@ convert {sample} -o {new} --frames all        | 2 | 'all' is not one of 'stored'
 convert {sample} -o {new} --workers 0         | 2 | 0 is not in the range x>=1
 convert {sample} -o {new} --scheduler none    | 2 | none: no scheduler: expected threads, processes or an address
 convert {sample} -o {new} --scheduler tcp://127.0.0.1:1 | 2 | can't reach the scheduler
+convert {sample} -o {new} --scheduler tcp://127.0.0.1   | 2 | expected tcp://host:port or tls://host:port
+convert {sample} -o {new} --scheduler ftp://host:1      | 2 | expected tcp://host:port or tls://host:port
 convert - -o {new} --scheduler processes      | 2 | standard input is read by threads only
 convert {text} -o {dataset}                   | 1 | failed: text.txt: offset 0: expected
 convert {sample} -o {dataset} --frames none   | 1 | converted with other options

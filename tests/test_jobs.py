@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
 
+import dask.config
 import pytest
 from distributed import LocalCluster
+from distributed.security import Security
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,11 +23,12 @@ from jobs.processes import ProcessExecutor
 from jobs.progress import Tally
 from pcap2arrow.conversion.driver import CaptureReport, Step
 from pcap2arrow.conversion.options import Options
-from pcap2arrow.errors import FormatError, SchedulerError
+from pcap2arrow.errors import FormatError, SchedulerError, UsageError
 from pcap2arrow.inputs import Input, find_captures
 from tests.commands import PROJECT, SAMPLE, live_files, run, write_capture
 from tests.tasks import die, fail, square
 
+ROLES = ("client", "scheduler", "worker")
 SMALL = Options(block=1 << 16)
 """Units so small that a capture of a megabyte is shared by several workers."""
 
@@ -92,6 +95,36 @@ def test_the_command_runs_on_a_cluster_from_any_folder(cluster: LocalCluster, tm
     assert "1 capture: 1 converted" in run(*words, cwd=tmp_path).stdout
     run("convert", tmp_path / "sample.pcapng", "-o", tmp_path / "by-threads")
     assert live_files(tmp_path / "dataset") == live_files(tmp_path / "by-threads")
+
+
+def test_a_cluster_with_tls_lets_in_those_with_its_certificate(
+    tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    for who in ("ours", "stranger"):
+        words = f"req -x509 -newkey rsa:2048 -nodes -keyout {who}.key -out {who}.pem -days 2 -subj /CN={who}"
+        subprocess.run([tool("openssl"), *words.split()], cwd=tmp_path, check=True, capture_output=True)
+
+    def reach(address: str, who: str) -> int:
+        ends = {"ca-file": "pem", "client.cert": "pem", "client.key": "key"}
+        files = {f"distributed.comm.tls.{name}": str(tmp_path / f"{who}.{end}") for name, end in ends.items()}
+        with dask.config.set(files if who else {}), open_executor(address) as (executor, _):
+            return executor.submit(square, 7).result(30)
+
+    keys = {f"tls_{role}_{end}": str(tmp_path / f"ours.{end}") for role in ROLES for end in ("key", "pem")}
+    files = {name.replace("_pem", "_cert"): file for name, file in keys.items()}
+    security = Security(tls_ca_file=str(tmp_path / "ours.pem"), require_encryption=True, **files)
+    settings = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0", "protocol": "tls://"}
+    with LocalCluster(security=security, **settings) as cluster:
+        address = cluster.scheduler_address
+        for where, who, reason in (
+            (address, "stranger", "TLS certificate does not match"),
+            (address, "absent", "can't reach the scheduler"),
+            (address, "", "no certificates"),
+            (address.replace("tls:", "tcp:"), "", "can't reach the scheduler"),
+        ):
+            with pytest.raises(UsageError, match=reason):
+                reach(where, who)
+        assert reach(address, "ours") == 49
 
 
 # Executors
