@@ -23,10 +23,11 @@ _T = TypeVar("_T")
 _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d{1,5}")
 _WAIT_FOR_WORKERS = 30  # seconds
 
-_TIMEOUTS = {
+TIMEOUTS = {
     "distributed.comm.timeouts.connect": "5s",
     "distributed.comm.timeouts.tcp": "12s",  # how soon a lost host is noticed; 11 s is the least allowed
 }
+"""Settings of Dask's that hold while a client is connected."""
 
 
 class ClusterExecutor(Executor):
@@ -39,7 +40,7 @@ class ClusterExecutor(Executor):
 
     def __init__(self, address: str) -> None:
         with ExitStack() as opened:
-            opened.enter_context(dask.config.set(_TIMEOUTS))
+            opened.enter_context(dask.config.set(TIMEOUTS))
             try:
                 client = Client(address, security=_security(address), set_as_default=False)
             except (OSError, RuntimeError) as error:

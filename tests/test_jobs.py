@@ -9,14 +9,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
+from typing import Any
 
 import dask.config
+import distributed
 import pytest
+import yaml
 from distributed import LocalCluster
 from distributed.security import Security
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.cluster import TIMEOUTS
 from jobs.convert import convert
 from jobs.executors import open_executor
 from jobs.processes import ProcessExecutor
@@ -125,6 +129,19 @@ def test_a_cluster_with_tls_lets_in_those_with_its_certificate(
             with pytest.raises(UsageError, match=reason):
                 reach(where, who)
         assert reach(address, "ours") == 49
+
+
+def test_the_configuration_for_clusters_sets_what_dask_knows() -> None:
+    settings = yaml.safe_load((PROJECT / "deploy" / "dask.yaml").read_text())
+
+    def names(part: Any) -> Iterator[tuple[str, ...]]:
+        for name, value in part.items():
+            yield from ((name, *rest) for rest in names(value)) if isinstance(value, dict) else ((name,),)
+
+    known = set(names(yaml.safe_load(Path(distributed.__file__).with_name("distributed.yaml").read_text())))
+    assert set(names(settings)) <= known
+    timeouts = settings["distributed"]["comm"]["timeouts"]
+    assert {f"distributed.comm.timeouts.{name}": value for name, value in timeouts.items()} == TIMEOUTS
 
 
 # Executors
