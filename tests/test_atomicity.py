@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
 import signal
 import threading
@@ -112,6 +113,23 @@ def test_killed_again_and_again_it_still_ends(archive: Archive, tmp_path: Path) 
     assert live_files(tmp_path / "dataset") == archive.files
     left = {str(path.relative_to(tmp_path / "dataset")) for path in (tmp_path / "dataset").rglob("*.*")}
     assert {path for path in left if path.endswith((".parquet", ".tmp"))} == set(archive.files)
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_without_room_for_a_file_a_capture_fails_alone(
+    archive: Archive, tmp_path: Path, scheduler: str
+) -> None:
+    """A limit on the size of files stands for a full disk."""
+    words = ("convert", archive.folder, "-o", tmp_path / "dataset", "--scheduler", scheduler)
+    limit = 1 << 20
+    process = start(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    printed, errors = process.communicate()
+    assert process.returncode == 1, errors
+    assert f"{len(archive.packets) - 1} converted, 1 failed" in printed
+    assert "failed: large.pcap: " in errors and errors.endswith(": File too large\n")
+    assert _live(tmp_path / "dataset").keys() == archive.packets.keys() - {"large.pcap"}
+    run("convert", archive.folder, "-o", tmp_path / "dataset")
+    assert live_files(tmp_path / "dataset") == archive.files
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])

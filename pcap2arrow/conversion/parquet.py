@@ -83,12 +83,17 @@ class PartitionWriter:
     def _write(self) -> None:
         table = pa.Table.from_batches(self._waiting)
         settings = packet_settings(table.schema.names)
-        with (
-            _ENCODING,
-            pa.output_stream(self._file, buffer_size=_BUFFER) as sink,
-            pq.ParquetWriter(sink, table.schema, metadata_collector=self._metadata, **settings) as writer,
-        ):
-            writer.write_table(table, row_group_size=len(table))
+        try:
+            with (
+                _ENCODING,
+                pa.output_stream(self._file, buffer_size=_BUFFER) as sink,
+                pq.ParquetWriter(sink, table.schema, metadata_collector=self._metadata, **settings) as writer,
+            ):
+                writer.write_table(table, row_group_size=len(table))
+        except (
+            RuntimeError
+        ) as error:  # closing the writer asks for metadata first, and hides why writing failed
+            raise error.__context__ or error from None
         self._waiting = []
         if table.nbytes > _RETURN_FROM:
             del table
