@@ -240,6 +240,8 @@ def test_verify_reports_each_capture(tmp_path: Path) -> None:
     shutil.copy(other, one)
     (record,) = json_lines(run("verify", dataset, "--json", code=1).stdout)
     assert record["ok"] is False and record["error"]
+    one.write_bytes(other.read_bytes()[:-1])
+    assert "copy.pcapng: " in run("verify", dataset, code=1).stderr
 
 
 def test_remove_and_vacuum_take_captures_out(tmp_path: Path) -> None:
