@@ -1,7 +1,8 @@
-"""What README promises, run as it stands there."""
+"""README and the notebooks, run as they stand."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -61,3 +62,18 @@ def test_python_examples_run(number: int, place: Path) -> None:
 def test_every_verb_is_in_the_overview() -> None:
     overview = next(text for text in _blocks("") if "pcap2arrow convert" in text)
     assert tuple(line.split()[1] for line in overview.splitlines()) == VERBS
+
+
+def test_the_notebook_runs() -> None:
+    """Its code cells, one after the other, in its folder; the last one exports what it selected."""
+    notebook = json.loads((PROJECT / "notebooks" / "explore.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    *lines, last = "\n".join(cells).splitlines()
+    program = "\n".join([*lines, f"print({last})"])
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONWARNINGS": "error"}
+    folder = PROJECT / "notebooks"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("4 4\n", "")
+    assert not any(cell.get("outputs") for cell in notebook["cells"])

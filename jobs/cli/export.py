@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -41,6 +42,8 @@ def command(sources: tuple[str, ...], target: str, **settings: Any) -> int:
     pcap2arrow export dataset --capture monday.pcap --format original -w monday.pcap
     pcap2arrow export dataset --format original -w captures/
     """
+    if target == "-" and sys.stdout.isatty():
+        raise click.UsageError("standard output is a terminal: name a file, or use a pipe")
     from jobs.cli.output import complain
     from pcap2arrow.writing.api import export
 
