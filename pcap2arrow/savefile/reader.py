@@ -66,9 +66,10 @@ def read_windows(
 ) -> Iterator[tuple[Window, Position]]:
     """Everything that begins in [``position``, ``stop``), window by window, each with the position after it.
 
-    A window counts until the next one is asked for, which takes its memory.  The last may end after ``stop``.  What windows there are depends on ``position``, ``stop`` and the
-    capture's octets alone.  Damage never raises: it is a gap that says what was expected and found.  ``marks`` are
-    offsets of some records, if an earlier reading found them: a hint that saves the search for them.
+    A window counts until the next one is asked for, which takes its memory.  The last may end after ``stop``.  What
+    windows there are depends on ``position``, ``stop`` and the capture's octets alone.  Damage never raises: it is a
+    gap that says what was expected and found.  ``marks`` are offsets of some records, if an earlier reading found
+    them: a hint that saves the search for them.
     """
     stop = min(stop, source.size)
     span = window
