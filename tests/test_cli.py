@@ -117,6 +117,27 @@ def test_a_failure_costs_no_other_capture(tmp_path: Path) -> None:
     assert run("count", tmp_path / "dataset").stdout == f"{2 * SAMPLE_PACKETS - 1}\n"
 
 
+def test_a_content_counts_once_whatever_its_names(tmp_path: Path) -> None:
+    for name in ("a.pcapng", "b.pcapng", "c.pcapng"):
+        shutil.copy(SAMPLE, tmp_path / name)
+    dataset = tmp_path / "dataset"
+    first = json_lines(
+        run("convert", tmp_path / "a.pcapng", tmp_path / "b.pcapng", "-o", dataset, "--json").stdout
+    )[-1]
+    second = json_lines(run("convert", tmp_path / "c.pcapng", "-o", dataset, "--json").stdout)[-1]
+    assert [(s["converted"], s["named"], s["packets"]) for s in (first, second)] == [
+        (1, 1, SAMPLE_PACKETS),
+        (0, 1, 0),
+    ]
+    assert run("count", dataset).stdout == f"{SAMPLE_PACKETS}\n"
+    run("export", dataset, "--format", "original", "-w", f"{tmp_path}/again/")
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [
+        "a.pcapng",
+        "b.pcapng",
+        "c.pcapng",
+    ]
+
+
 def test_strict_refuses_damage(tmp_path: Path) -> None:
     done = run("convert", _cut(tmp_path), SAMPLE, "-o", tmp_path / "dataset", "--on-error", "strict", code=1)
     assert "failed: cut.pcapng: offset" in done.stderr

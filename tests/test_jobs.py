@@ -29,7 +29,7 @@ from pcap2arrow.conversion.driver import CaptureReport, Step
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.errors import FormatError, SchedulerError, UsageError
 from pcap2arrow.inputs import Input, find_captures
-from tests.commands import PROJECT, SAMPLE, live_files, run, write_capture
+from tests.commands import PROJECT, SAMPLE, SAMPLE_PACKETS, live_files, run, write_capture
 from tests.tasks import die, fail, square
 
 ROLES = ("client", "scheduler", "worker")
@@ -129,6 +129,26 @@ def test_a_cluster_with_tls_lets_in_those_with_its_certificate(
             with pytest.raises(UsageError, match=reason):
                 reach(where, who)
         assert reach(address, "ours") == 49
+
+
+def test_a_capture_that_changes_meanwhile_fails_once(captures: Path, tmp_path: Path) -> None:
+    """However many of its tasks fail; the others are not begun."""
+    changing = tmp_path / "changing.pcap"
+    changing.write_bytes((captures / "large.pcap").read_bytes())
+
+    def watch(event: Step | CaptureReport) -> None:
+        if isinstance(event, Step) and event.packets and changing.stat().st_size > 100_000:
+            os.truncate(changing, 100_000)
+
+    found = find_captures([changing, SAMPLE])
+    report = convert(found, tmp_path / "dataset", SMALL, workers=2, watch=watch)
+    assert sorted((capture.name, capture.status) for capture in report.captures) == [
+        ("changing.pcap", "failed"),
+        ("sample.pcapng", "converted"),
+    ]
+    (failed,) = report.failed
+    assert failed.error is not None and "input changed" in failed.error
+    assert run("count", tmp_path / "dataset").stdout == f"{SAMPLE_PACKETS}\n"
 
 
 def test_the_configuration_for_clusters_sets_what_dask_knows() -> None:
