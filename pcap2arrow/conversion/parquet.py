@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import pyarrow as pa
@@ -97,18 +96,11 @@ class PartitionWriter:
         self._waiting = []
         if table.nbytes > _RETURN_FROM:
             del table
-            return_memory()
+            pa.default_memory_pool().release_unused()  # else a tenth more at the peak
 
     def data_file(self) -> DataFile:
         """The file as the log names it; only after the context has ended."""
         return DataFile(self._path, "packets", self._rows, self._file.size, file_ranges(self._metadata[0]))
-
-
-def return_memory() -> None:
-    """Give what was freed back to the system, which allocators put off: a fifth of a conversion's peak."""
-    pa.default_memory_pool().release_unused()
-    with suppress(OSError, AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def write_table(dataset: Dataset, path: str, table: pa.Table, kind: Table) -> DataFile:

@@ -31,7 +31,7 @@ MAX_PARTITIONS = 64
 
 _NO_TIME, _OTHER = "none", "other"
 _CONTENT_STEP = 8 << 20
-_ROWS = 1 << 16
+_ROWS = 1 << 15
 _STEP: dict[PartitionBy, int] = {"date": 86_400_000_000_000, "hour": 3_600_000_000_000}
 _UNITS: dict[PartitionBy, str] = {"date": "D", "hour": "h"}
 
