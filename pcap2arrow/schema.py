@@ -47,7 +47,7 @@ def _group(group: str, columns: Iterable[tuple[object, ...]]) -> tuple[Column, .
     return tuple(Column(group=group, **dict(zip(keys, row, strict=False))) for row in columns)  # type: ignore[arg-type]
 
 
-_PLAIN = "plain"
+_PLAIN, _DICTIONARY = "plain", "dictionary"
 
 COLUMNS: tuple[Column, ...] = (
     *_group(
@@ -72,8 +72,8 @@ COLUMNS: tuple[Column, ...] = (
     *_group(
         "link",
         [
-            ("eth_src", "uint64", "Ethernet source address, 48 bits", "eth.src", "", _PLAIN),
-            ("eth_dst", "uint64", "Ethernet destination address, 48 bits", "eth.dst", "", _PLAIN),
+            ("eth_src", "uint64", "Ethernet source address, 48 bits", "eth.src", "", _DICTIONARY),
+            ("eth_dst", "uint64", "Ethernet destination address, 48 bits", "eth.dst", "", _DICTIONARY),
             ("eth_type", "uint16", "The word at octets 12 and 13 of an Ethernet frame: EtherType, or 802.3 length below 1536", "eth.type eth.len"),
             ("network_type", "uint16", "EtherType of what follows link header, tags and labels, whatever the link type writes for it"),
             ("vlan_id", "uint16", "VLAN identifier of the outermost tag", "vlan.id"),
@@ -95,8 +95,8 @@ COLUMNS: tuple[Column, ...] = (
         "network",
         [
             ("ip_version", "uint8", "4 or 6; null where the packet is no IP", "ip.version ipv6.version"),
-            ("ip_src", "uint32", "IPv4 source, or sender's protocol address of ARP over IPv4", "ip.src arp.src.proto_ipv4", "", _PLAIN),
-            ("ip_dst", "uint32", "IPv4 destination, or target's protocol address of ARP over IPv4", "ip.dst arp.dst.proto_ipv4", "", _PLAIN),
+            ("ip_src", "uint32", "IPv4 source, or sender's protocol address of ARP over IPv4", "ip.src arp.src.proto_ipv4", "", _DICTIONARY),
+            ("ip_dst", "uint32", "IPv4 destination, or target's protocol address of ARP over IPv4", "ip.dst arp.dst.proto_ipv4", "", _DICTIONARY),
             ("ipv6_src_hi", "uint64", "IPv6 source, upper 64 bits", "ipv6.src", "", _PLAIN),
             ("ipv6_src_lo", "uint64", "IPv6 source, lower 64 bits", "ipv6.src", "", _PLAIN),
             ("ipv6_dst_hi", "uint64", "IPv6 destination, upper 64 bits", "ipv6.dst", "", _PLAIN),
@@ -117,8 +117,8 @@ COLUMNS: tuple[Column, ...] = (
         "transport",
         [
             ("l4_proto", "uint8", "Protocol of the transport header: `ip_proto`, or what follows IPv6's extension headers"),
-            ("src_port", "uint16", "Source port of TCP, UDP or SCTP; null in later fragments", "tcp.srcport udp.srcport sctp.srcport", "", _PLAIN),
-            ("dst_port", "uint16", "Destination port of TCP, UDP or SCTP; null in later fragments", "tcp.dstport udp.dstport sctp.dstport", "", _PLAIN),
+            ("src_port", "uint16", "Source port of TCP, UDP or SCTP; null in later fragments", "tcp.srcport udp.srcport sctp.srcport", "", _DICTIONARY),
+            ("dst_port", "uint16", "Destination port of TCP, UDP or SCTP; null in later fragments", "tcp.dstport udp.dstport sctp.dstport", "", _DICTIONARY),
             ("tcp_seq", "uint32", "Sequence number as on the wire", "tcp.seq_raw", "", _PLAIN),
             ("tcp_ack", "uint32", "Acknowledgement number as on the wire, whatever the ACK flag says", "tcp.ack_raw", "", _PLAIN),
             ("tcp_flags", "uint16", "The twelve bits after the data offset", "tcp.flags"),
@@ -155,7 +155,7 @@ COLUMNS: tuple[Column, ...] = (
         "bytes",
         [
             ("header", "binary", "The frame's octets that were decoded, perhaps none; the frame is `header` followed by `rest`", "", "", "plain"),
-            ("rest", "binary", "The frame's octets after `header`: transport payload, then padding and trailer", "", "", "dictionary"),
+            ("rest", "binary", "The frame's octets after `header`: transport payload, then padding and trailer", "", "", _DICTIONARY),
             ("payload_len", "uint32", "Transport payload: the first octets of `rest`; follows IP's length, so that padding is no payload", "", "octets", "split", False),
         ],
     ),

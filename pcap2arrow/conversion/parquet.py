@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ _DICTIONARY_OCTETS = (
 )  # payloads that occur once are kept, and repeated ones found, up to that many octets
 _BUFFER = 1 << 18
 _RETURN_FROM = 32 << 20
+_ROW_GROUP_ROWS = 3 << 17  # bounds the memory of a unit of small packets
 _ENCODING = threading.BoundedSemaphore(max((os.cpu_count() or 1) // 2, 1))
 """Encoding takes most of a unit's memory and less than half of its time: half of the workers do it at once."""
 
@@ -51,56 +52,65 @@ def packet_settings(columns: list[str]) -> dict[str, Any]:
 class PartitionWriter:
     """Writes one file of the packet table; a context, at whose end the file is published.
 
-    The file is one row group, written at the end: the more rows a dictionary is made for, the more repeats it finds.
+    Row groups are large, in most captures one a file: the more rows a dictionary is made for, the more repeats it
+    finds.
     """
 
     def __init__(self, dataset: Dataset, path: str) -> None:
         self._dataset, self._path = dataset, path
         self._stack = ExitStack()
         self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
         self._rows = 0
-        self._metadata: list[pq.FileMetaData] = []
+        self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> PartitionWriter:
         self._file = self._stack.enter_context(self._dataset.open_output(self._path))
+        self._sink = self._stack.enter_context(pa.output_stream(self._file, buffer_size=_BUFFER))
+        self._stack.push(self._end)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        try:
-            if error[0] is None:
-                self._write()
-        except BaseException as failure:
-            self._stack.__exit__(type(failure), failure, failure.__traceback__)
-            raise
         self._stack.__exit__(*error)
+
+    def _end(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind is None:
+            self._flush()
+            self._close()
+        else:
+            with suppress(Exception):  # where writing failed, closing fails as well
+                self._close()
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Add rows."""
         self._waiting.append(rows)
-        self._rows += len(rows)
+        self._waiting_rows += len(rows)
+        if self._waiting_rows >= _ROW_GROUP_ROWS:
+            self._flush()
 
-    def _write(self) -> None:
+    def _flush(self) -> None:
+        """Write the rows that wait as one row group."""
+        if not self._waiting:
+            return
         table = pa.Table.from_batches(self._waiting)
-        settings = packet_settings(table.schema.names)
-        try:
-            with (
-                _ENCODING,
-                pa.output_stream(self._file, buffer_size=_BUFFER) as sink,
-                pq.ParquetWriter(sink, table.schema, metadata_collector=self._metadata, **settings) as writer,
-            ):
-                writer.write_table(table, row_group_size=len(table))
-        except (
-            RuntimeError
-        ) as error:  # closing the writer asks for metadata first, and hides why writing failed
-            raise error.__context__ or error from None
-        self._waiting = []
+        self._waiting, self._waiting_rows = [], 0
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._sink, table.schema, **packet_settings(table.schema.names))
+        with _ENCODING:
+            self._writer.write_table(table, row_group_size=len(table))
+        self._rows += len(table)
         if table.nbytes > _RETURN_FROM:
             del table
             pa.default_memory_pool().release_unused()  # else a tenth more at the peak
 
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._ranges = file_ranges(self._writer.writer.metadata)
+
     def data_file(self) -> DataFile:
         """The file as the log names it; only after the context has ended."""
-        return DataFile(self._path, "packets", self._rows, self._file.size, file_ranges(self._metadata[0]))
+        return DataFile(self._path, "packets", self._rows, self._file.size, self._ranges)
 
 
 def write_table(dataset: Dataset, path: str, table: pa.Table, kind: Table) -> DataFile:

@@ -230,7 +230,7 @@ def find_records(
 ) -> int | None:
     """The first octet in [``after``, ``before``) where a chain of four plausible records begins, None without one.
 
-    A chain that ends exactly at the end of the capture may be shorter; of a pcapng a section header counts too.
+    A chain that ends exactly at the end of the capture may be two; of a pcapng a section header counts too.
     """
     framing: Framing = header or BlockFraming(position.section.order)
     before = source.size if before is None else min(before, source.size)

@@ -110,7 +110,8 @@ def begins_chain(
 ) -> NDArray[np.bool_]:
     """Whether ``links`` plausible records in a row begin at each position.
 
-    Fewer do if they reach ``size`` exactly and ``end_counts``: the capture, or what was proven of it, ends there.
+    Fewer do, but two at least, if they reach ``size`` exactly and ``end_counts``: the capture, or what was proven of
+    it, ends there.
     """
     result = np.zeros(len(at), dtype=np.bool_)
     index = np.flatnonzero(at <= size - framing.min_length)
@@ -123,7 +124,7 @@ def begins_chain(
         index, here = index[whole], here[whole]
         at_end = here > size - framing.min_length
         if link + 1 < links:
-            result[index[at_end & (here == size) & end_counts]] = True
+            result[index[at_end & (here == size) & end_counts & (link > 0)]] = True
             index, here = index[~at_end], here[~at_end]
     result[index] = True
     return result

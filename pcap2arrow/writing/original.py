@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import ExportError, SourceError
+from pcap2arrow.reading.files import read_batches, read_file
 from pcap2arrow.savefile.pcap import PcapHeader, parse_header
 from pcap2arrow.savefile.pcapng import PACKET_START, SECTION_HEADER, starts_section
 from pcap2arrow.savefile.source import Source, open_source
@@ -27,13 +27,13 @@ RECORD_COLUMNS = [
 ]  # fmt: skip
 _COPY_STEP = 4 << 20
 _BATCH_ROWS = 1 << 16
+_BLOCK_ROWS = 1 << 12  # a block's content can be some MiB
 
 
 def capture_row(dataset: Dataset, capture: LiveCapture) -> dict[str, Any]:
     """The capture's row of the captures table; times as integers, in nanoseconds since 1970."""
     (file,) = [file for file in capture.files if file.table == "captures"]
-    with dataset.open_input(file.path) as stream:
-        table = pq.read_table(stream)
+    table = read_file(dataset, file)
     kinds = [pa.int64() if pa.types.is_timestamp(kind) else kind for kind in table.schema.types]
     row: dict[str, Any] = table.cast(pa.schema(zip(table.schema.names, kinds, strict=True))).to_pylist()[0]
     return row
@@ -112,20 +112,13 @@ def _row_groups(dataset: Dataset, unit: list[DataFile]) -> Iterator[pa.Table]:
     """Packets of a unit in the capture's order; those of several files at once, since dates may alternate."""
     files = [file for file in unit if file.table == "packets"]
     if len(files) == 1:
-        with dataset.open_input(files[0].path) as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(
-                _BATCH_ROWS, columns=RECORD_COLUMNS, use_threads=False
-            ):
-                yield pa.Table.from_batches([batch])
+        yield from read_batches(dataset, files[0], columns=RECORD_COLUMNS, rows=_BATCH_ROWS)
     elif files:
         yield _read(dataset, files, RECORD_COLUMNS).sort_by("record_offset")
 
 
 def _read(dataset: Dataset, files: list[DataFile], columns: list[str] | None) -> pa.Table:
-    tables = []
-    for file in files:
-        with dataset.open_input(file.path) as stream:
-            tables.append(pq.read_table(stream, columns=columns))
+    tables = [read_file(dataset, file, columns=columns) for file in files]
     return pa.concat_tables(tables) if tables else None
 
 
@@ -166,10 +159,12 @@ def _framing(dataset: Dataset, capture: LiveCapture, row: dict[str, Any]) -> _Fr
     )  # where the first section header is damaged, blocks are read as little-endian
     for file in capture.files:
         if file.table == "blocks":
-            with dataset.open_input(file.path) as stream:
-                found = pq.read_table(stream, filters=[("block_type", "=", SECTION_HEADER)])
-            offsets += found["offset"].to_pylist()
-            big += [starts_section(content) == ">" for content in found["content"].to_pylist()]
+            for blocks in read_batches(
+                dataset, file, columns=["block_type", "offset", "content"], rows=_BLOCK_ROWS
+            ):
+                found = blocks.filter(pc.equal(blocks["block_type"], SECTION_HEADER))
+                offsets += found["offset"].to_pylist()
+                big += [starts_section(content) == ">" for content in found["content"].to_pylist()]
     order = np.argsort(offsets)
     return _Framing(
         None, np.array(offsets, np.int64)[order], np.array(big, np.bool_)[order], row["interfaces"]

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pcap2arrow.dataset.log import Dataset
-from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
+from pcap2arrow.dataset.snapshot import LiveCapture
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.capture import read_tables
+from pcap2arrow.reading.files import read_batches, read_file
 from pcap2arrow.savefile.pcap import ByteOrder, PcapHeader
 from pcap2arrow.savefile.pcapng import PACKET_START, SIMPLE_PACKET, Interface, SectionState, starts_section
 from pcap2arrow.savefile.reader import Position, read_header, read_windows
@@ -161,15 +161,11 @@ class TableStream:
         for unit in units(self.capture):
             files = [file for file in unit if file.table == "packets"]
             if len(files) == 1:
-                with self.dataset.open_input(files[0].path) as stream:
-                    for batch in pq.ParquetFile(stream).iter_batches(
-                        _BATCH_ROWS, columns=COLUMNS, use_threads=False
-                    ):
-                        yield pa.Table.from_batches([batch])
+                yield from read_batches(self.dataset, files[0], columns=COLUMNS, rows=_BATCH_ROWS)
             elif files:
-                yield pa.concat_tables([_read(self.dataset, file, COLUMNS) for file in files]).sort_by(
-                    "frame_number"
-                )
+                yield pa.concat_tables(
+                    [read_file(self.dataset, file, columns=COLUMNS) for file in files]
+                ).sort_by("frame_number")
 
     def traits(self) -> Traits:
         """Read a few columns of the capture."""
@@ -178,12 +174,14 @@ class TableStream:
         for unit in units(self.capture):
             for file in unit:
                 if file.table == "packets":
-                    table = _read(self.dataset, file, ["time", "interface_id", "caplen"])
+                    table = read_file(self.dataset, file, columns=["time", "interface_id", "caplen"])
                     interface = table["interface_id"].fill_null(0).to_numpy()
                     time = table["time"].drop_null().cast(pa.int64()).to_numpy()
                     seen.add(time, interface, table["caplen"].to_numpy())
                 elif row["format"] == "pcapng":
-                    blocks += _stored_blocks(_read(self.dataset, file, ["kind", "offset", "content"]))
+                    blocks += _stored_blocks(
+                        read_file(self.dataset, file, columns=["kind", "offset", "content"])
+                    )
         if row["format"] == "pcapng":
             interfaces = tuple(Interface(**interface) for interface in row["interfaces"])
             return seen.traits(interfaces, _in_section_order(blocks), fcs_present=False)
@@ -240,11 +238,6 @@ class _Seen:
 
 def _interface(header: PcapHeader) -> Interface:
     return Interface(0, header.link_type, header.snap_length, fcs_len=header.fcs_len)
-
-
-def _read(dataset: Dataset, file: DataFile, columns: list[str]) -> pa.Table:
-    with dataset.open_input(file.path) as stream:
-        return pq.read_table(stream, columns=columns)
 
 
 def _first_order(head: bytes) -> ByteOrder:
