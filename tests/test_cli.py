@@ -239,6 +239,11 @@ def test_info_for_people_has_a_row_per_capture(dataset: Path, tmp_path: Path) ->
     assert "offset" in lines[2]
 
 
+def test_the_process_ends_well_right_after_reading(dataset: Path) -> None:
+    """Threads that still hold a file when the interpreter ends would abort it, now and then."""
+    assert {run("info", dataset).returncode for _ in range(10)} == {0}
+
+
 def test_count_adds_up_all_sources(dataset: Path) -> None:
     assert run("count", dataset, SAMPLE, SAMPLE.parent).stdout == f"{3 * SAMPLE_PACKETS}\n"
 
