@@ -121,10 +121,12 @@ def _export_merged(
         raise ExportError("there is no capture to export")
     traits = [stream.traits() for stream in streams]
     layout = plan_layout(traits, format, snap_length=snaplen)
-    runs = [
-        Run(stream.bound, _batches(stream, numbers, is_pcapng=layout.format == "pcapng" and bool(of.blocks)))
-        for stream, of, numbers in zip(streams, traits, layout.numbers, strict=True)
-    ]
+    runs = []
+    for stream, of, numbers in zip(streams, traits, layout.numbers, strict=True):
+        is_pcapng = layout.format == "pcapng" and bool(of.blocks)
+        runs.append(
+            Run(stream.bound, _batches(stream, numbers, is_pcapng=is_pcapng, alone=len(streams) == 1))
+        )
     count = 0
     with _open_target(target) as (file, name):
         octets = _write(file, layout.preamble)
@@ -135,8 +137,10 @@ def _export_merged(
     return ExportReport(count, octets, (name,))
 
 
-def _batches(stream: Stream, numbers: Any, *, is_pcapng: bool) -> Iterator[Packets]:
-    return (packets(table, numbers, is_pcapng=is_pcapng) for table in held_back(stream.tables()))
+def _batches(stream: Stream, numbers: Any, *, is_pcapng: bool, alone: bool) -> Iterator[Packets]:
+    """The stream's packets; read ahead if it is ``alone``, and else so that few files are open at once."""
+    tables = _ahead(stream.tables()) if alone else held_back(stream.tables())
+    return (packets(table, numbers, is_pcapng=is_pcapng) for table in tables)
 
 
 def _export_originals(streams: list[Stream], target: Target) -> ExportReport:
