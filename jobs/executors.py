@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 
+from pcap2arrow.conversion.api import quick_turns
 from pcap2arrow.errors import UsageError
 
 THREADS = "threads"
@@ -44,7 +45,8 @@ def open_executor(scheduler: str = THREADS, workers: int | None = None) -> Itera
         expected = f"{THREADS}, {PROCESSES} or an address such as tls://host:8786"
         raise UsageError(f"{scheduler}: no scheduler: expected {expected}")
     try:
-        yield opened, workers
+        with quick_turns():
+            yield opened, workers
     except BaseException:
         opened.shutdown(wait=False, cancel_futures=True)
         raise
