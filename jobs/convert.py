@@ -6,7 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from jobs.executors import THREADS, open_executor
+from jobs.executors import PROCESSES, THREADS, open_executor, processors
 from pcap2arrow.conversion.api import ConversionReport, open_for_writing
 from pcap2arrow.conversion.driver import Conversion, Watcher
 from pcap2arrow.conversion.options import Options
@@ -14,6 +14,8 @@ from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.errors import DatasetError, UsageError
 from pcap2arrow.inputs import Input, Inputs
 from pcap2arrow.savefile.source import STANDARD_INPUT, is_url
+
+_PROCESSES_FROM = 256 << 20  # octets of captures
 
 
 def convert(
@@ -40,6 +42,25 @@ def convert(
             _open(dataset), options, executor, workers=workers, replace=replace, rehash=rehash, watch=watch
         )
         return ConversionReport(conversion.run(map(_anywhere, found.captures)), found.left_out)
+
+
+def fitting_scheduler(found: Inputs, workers: int | None) -> str:
+    """Processes for much input, else threads.
+
+    Two processes convert 1.7 times as fast as one worker, two threads 1.3 times (they share the interpreter's
+    lock); but processes take half a second to start, and can't read standard input.
+    """
+    if (workers or processors()) < 2 or any(capture.path == STANDARD_INPUT for capture in found.captures):
+        return THREADS
+    return PROCESSES if sum(map(_size, found.captures)) >= _PROCESSES_FROM else THREADS
+
+
+def _size(capture: Input) -> int:
+    """Octets of a local capture as it is stored; 0 where that is not known."""
+    try:
+        return 0 if is_url(capture.path) else Path(capture.path).stat().st_size
+    except OSError:
+        return 0
 
 
 def _open(dataset: str | os.PathLike[str]) -> Dataset:

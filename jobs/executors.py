@@ -29,12 +29,12 @@ def open_executor(scheduler: str = THREADS, workers: int | None = None) -> Itera
     ...     future = executor.submit(task)
     """
     if scheduler == THREADS:
-        workers = workers or _processors()
+        workers = workers or processors()
         opened: Executor = ThreadPoolExecutor(workers, thread_name_prefix="worker")
     elif scheduler == PROCESSES:
         from jobs.processes import ProcessExecutor
 
-        workers = workers or _processors()
+        workers = workers or processors()
         opened = ProcessExecutor(workers)
     elif "://" in scheduler:
         from jobs.cluster import ClusterExecutor
@@ -53,6 +53,6 @@ def open_executor(scheduler: str = THREADS, workers: int | None = None) -> Itera
     opened.shutdown()
 
 
-def _processors() -> int:
+def processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from jobs.cli.output import complain, print_json_line, say
-from jobs.convert import convert
+from jobs.convert import convert, fitting_scheduler
 from jobs.progress import event_lines, progress_bar
 from jobs.reports import conversion_problems, conversion_summary, converted_octets
 from pcap2arrow.conversion.api import ConversionReport
@@ -27,14 +27,18 @@ def run_conversion(
     on_error: OnError,
     partition_by: PartitionBy,
     as_json: bool,
+    scheduler: str | None,
+    workers: int | None,
     **settings: Any,
 ) -> int:
     """Convert, show how far it is, and report; the result is the exit code.
 
-    ``settings`` are further ones of :func:`jobs.convert.convert`.
+    ``scheduler`` is chosen by the input where it is None; ``settings`` are further ones of
+    :func:`jobs.convert.convert`.
     """
     begin = time.monotonic()
     found = find_captures(captures)
+    settings |= {"scheduler": scheduler or fitting_scheduler(found, workers), "workers": workers}
     with _watcher(found, as_json=as_json) as watch:
         report = convert(found, dataset, Options(frames, on_error, partition_by), watch=watch, **settings)
     seconds = max(time.monotonic() - begin, 1e-9)

@@ -67,11 +67,9 @@ def scheduler_options(function: _F) -> _F:
     """``--scheduler`` and ``--workers``."""
     scheduler = click.option(
         "--scheduler",
-        default="threads",
-        show_default=True,
         metavar="threads|processes|ADDRESS",
         help="Where tasks run: threads of this process, processes of this machine, or the Dask cluster at an "
-        "address such as tls://scheduler:8786.",
+        "address such as tls://scheduler:8786.  [default: processes for much input, else threads]",
     )
     workers = click.option(
         "--workers",

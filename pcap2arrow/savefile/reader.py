@@ -17,7 +17,7 @@ from pcap2arrow.savefile.pcapng import BlockFraming, SectionState
 from pcap2arrow.savefile.source import Source
 from pcap2arrow.savefile.walk import Framing, Positions, begins_chain, walk
 
-WINDOW = (16 << 20) + (1 << 18)  # a little more than a fifth of a block: five make one
+WINDOW = (8 << 20) + (1 << 17)  # a little more than a tenth of a block: ten make one
 _SMALL_WINDOW = 1 << 16  # windows grow from here after damage or a new section, which end them early
 _SEARCH_STEP = 1 << 18
 _SEARCH_REACH = 2 << 20  # octets that a chain of four plausible records may take
