@@ -59,3 +59,45 @@ class UsageError(Pcap2ArrowError):
 
 class SchedulerError(Pcap2ArrowError):
     """Tasks can't run: no way to the scheduler, no workers, or a worker died of a task."""
+
+
+class FilterError(Pcap2ArrowError):
+    """A filter expression is wrong, or means nothing on a link type.
+
+    ``reason`` is what libpcap says, ``span`` (start, end) where in ``text``, ``hint`` what may have been meant.
+    """
+
+    def __init__(
+        self, reason: str, *, text: str = "", span: tuple[int, int] = (0, 0), hint: str | None = None
+    ) -> None:
+        super().__init__(reason, text, span, hint)
+        self.reason = reason
+        self.text = text
+        self.span = span
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _filter_error, (self.reason, self.text, self.span, self.hint)
+
+    def __str__(self) -> str:
+        if not self.text:
+            return self.reason if self.hint is None else f"{self.reason} ({self.hint})"
+        line, start, length = _excerpt(self.text, self.span)
+        hint = f"\n  hint: {self.hint}" if self.hint else ""
+        return f"{self.reason}\n  {line}\n  {' ' * start}{'^' * max(length, 1)}{hint}"
+
+
+def _filter_error(reason: str, text: str, span: tuple[int, int], hint: str | None) -> FilterError:
+    """Rebuild a :class:`FilterError` after its way through pickle."""
+    return FilterError(reason, text=text, span=span, hint=hint)
+
+
+_EXCERPT = 76
+
+
+def _excerpt(text: str, span: tuple[int, int]) -> tuple[str, int, int]:
+    """At most a line's worth of the text around the span, on one line, and where the span lies in it."""
+    first = max(span[0] - _EXCERPT // 2, 0) if len(text) > _EXCERPT else 0
+    line = "".join(c if c.isprintable() else " " for c in text[first : first + _EXCERPT])
+    start = span[0] - first
+    return line, start, min(span[1] - span[0], len(line) - start)

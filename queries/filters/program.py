@@ -1,0 +1,89 @@
+"""What a filter expression does on one link type: tests of loads, and where to go from each.
+
+A program is what libpcap's unoptimised code is, without registers: a list of tests in textual order, each of which
+leads forward to another test, to acceptance or to rejection.  A load outside of the octets captured, or a division by
+zero at run time, rejects the packet at once, whatever stands around it (``not`` too).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ACCEPT = -1
+REJECT = -2
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """An unsigned 32-bit number."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class WireLength:
+    """The frame's length on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Octets of the frame, big-endian, at ``offset + index``; rejects unless all of them were captured.
+
+    The sum does not wrap: ``index`` is an unsigned 32-bit value (None is 0), ``offset`` a constant below 2³².
+    """
+
+    offset: int
+    size: Literal[1, 2, 4]
+    index: Operand | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """``+ - * / % & | ^ << >>`` modulo 2³²; division and remainder by zero reject, shifts by 32 and more give 0."""
+
+    operator: str
+    left: Operand
+    right: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class ChainEnd:
+    """Protocol chains: what ``protochain`` finds when it walks the headers from ``version``'s header at ``start``.
+
+    1 where protocol ``number`` was met, else 0; rejects where a load of the walk lies outside.
+    """
+
+    version: Literal[4, 6]
+    start: Operand
+    number: int
+
+
+Operand = Constant | WireLength | Load | Arithmetic | ChainEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """Compares, then goes on: to the test of that number, always a later one, or to ACCEPT or REJECT.
+
+    ``operator`` is one of ``= > >=`` (unsigned); what is compared is all evaluated first.
+    """
+
+    left: Operand
+    operator: Literal["=", ">", ">="]
+    right: Operand
+    if_true: int
+    if_false: int
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A filter for frames of one link type; without tests it accepts everything.
+
+    ``before`` are loads made before the first test on every frame (lengths of link headers that vary), only for
+    whether they reject.
+    """
+
+    link_type: int
+    tests: tuple[Test, ...]
+    before: tuple[Operand, ...] = ()
