@@ -49,9 +49,18 @@ class Arithmetic:
 
 @dataclass(frozen=True, slots=True)
 class ChainEnd:
-    """Protocol chains: what ``protochain`` finds when it walks the headers from ``version``'s header at ``start``.
+    """Whether ``protochain`` meets protocol ``number``: 1 or 0; rejects where a load of its walk lies outside.
 
-    1 where protocol ``number`` was met, else 0; rejects where a load of the walk lies outside.
+    The walk starts with the protocol that the IP header at ``start`` names (IPv4: octet 9, IPv6: octet 6) and, where
+    ``position`` counts from ``start``, with ``position`` behind that header (IPv4: 4 times the low 4 bits of octet 0,
+    IPv6: 40).  It ends at ``number`` (1), at 59 and at whatever it can't step over (0).  With ``next`` the octet at
+    ``position``, ``length`` the one after it, a step is
+
+    - over 0, 43, 44 and 60, of IPv6 only: to ``next``, ``position`` + 8 · (``length`` + 1);
+    - over 51 (AH): to ``next``, with ``position`` = 4 · (``length`` + 2), from ``start``, not from the header.
+
+    Where the octet at ``position`` is outside, ``length`` is not asked for (both reject).  AH may thus lead back: a
+    walk of more than 64 steps rejects (libpcap 1.10.3 would walk on for ever, later releases stop there too).
     """
 
     version: Literal[4, 6]
