@@ -33,7 +33,7 @@ MAX_DAMAGE = 1000
 
 _CHECKSUM_STEP = 4 << 20
 _WINDOW = 24 << 20  # larger than in the second round, since guesses of records are made once a window
-_MARK_EVERY = 128
+_MARK_EVERY = 32
 _SAMPLE = 4096
 _SAMPLES = 16
 _ENDS = 1 << 16
@@ -67,7 +67,7 @@ class BlockScan:
     """What begins in one block of a capture: from ``begin`` to the octet ``end`` where the next item begins.
 
     ``crc`` is the CRC-32 of the block's own octets; ``damage`` lists at most :data:`MAX_DAMAGE` of ``damaged`` gaps;
-    ``marks`` are the offsets of every 128th record or so (int64), which spare the second round the search for them.
+    ``marks`` are the offsets of every 32nd record or so (int64), which spare the second round the search for them.
     """
 
     begin: Position

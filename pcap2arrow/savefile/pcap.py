@@ -97,6 +97,16 @@ class PcapHeader:
         return self.record_header
 
     @cached_property
+    def length_at(self) -> int:
+        """Where in its header a record's captured length stands; of version 2.3, where it mostly does."""
+        return 12 if self.swapped == "always" else 8
+
+    @property
+    def length_more(self) -> int:
+        """Octets of a record beside its packet."""
+        return self.record_header
+
+    @cached_property
     def _max_caplen(self) -> int:
         return max_caplen(self.link_type)
 

@@ -76,6 +76,8 @@ class BlockFraming:
 
     order: ByteOrder
     min_length: int = 12
+    length_at: int = 4
+    length_more: int = 0
 
     def lengths(self, data: Octets, at: Positions) -> Positions:
         """Length of the block at each position; 0 for a section header, a bad length, or a trailer that differs."""

@@ -25,6 +25,7 @@ MIN_RECORDS_PER_LANE = 16
 _LINKS = 3  # plausible records in a row that make a guess
 GUESS_STRIDE = 256  # positions tried at once for each lane that has no guess yet
 GUESS_REACH = 2048  # positions tried at most
+_STEPS = 32  # of all lanes between looks at which have come to their end
 GUESSED_ENOUGH = 0.9  # of the lanes; those that are far from any boundary are not worth the search
 
 
@@ -34,6 +35,18 @@ class Framing(Protocol):
     @property
     def min_length(self) -> int:
         """Octets of the shortest record: what must be there before a length can be read."""
+
+    @property
+    def order(self) -> Literal["<", ">"]:
+        """Byte order of the words."""
+
+    @property
+    def length_at(self) -> int:
+        """Where in a record the word stands that, with ``length_more`` added, is its length (if it is sound)."""
+
+    @property
+    def length_more(self) -> int:
+        """Octets of a record that the word does not count."""
 
     def lengths(self, data: Octets, at: Positions) -> Positions:
         """Length of the record at each position, 0 where there can't be one (of this chain)."""
@@ -130,72 +143,63 @@ def begins_chain(
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Lanes:
-    """What the lanes found: per lane its ``begin`` and ``end``, and how many records it has, its ``count``.
+def _walk_lanes(data: Octets, guesses: Positions, limit: int, size: int, framing: Framing) -> Positions:
+    """Where the lanes that begin at ``guesses`` come to, each on its way to where the next one begins; ascending.
 
-    ``starts`` are the records of all lanes, one lane after the other.  ``broken`` marks lanes that ended at something
-    that is no whole record.
+    Nothing is checked on the way, and a lane that would pass its end waits there, so that a step is few operations:
+    :func:`_prove` tells what counts.
     """
-
-    begin: Positions
-    end: Positions
-    count: Positions
-    broken: NDArray[np.bool_]
-    starts: Positions
-
-
-def _walk_lanes(data: Octets, guesses: Positions, limit: int, size: int, framing: Framing) -> _Lanes:
-    end = guesses.copy()
-    count = np.zeros(len(guesses), dtype=np.int64)
-    broken = np.zeros(len(guesses), dtype=np.bool_)
-    lane, at, stop = np.arange(len(guesses)), guesses, np.append(guesses[1:], limit)
-    last_start = size - framing.min_length
-    rounds: list[tuple[NDArray[np.intp], Positions]] = []
-    while len(lane):
-        length = framing.lengths(data, np.minimum(at, size))
-        after = at + length
-        good = (length > 0) & (at <= last_start) & (after <= size)
-        if not good.all():
-            ended = lane[~good]
-            broken[ended], end[ended], count[ended] = True, at[~good], len(rounds)
-            lane, at, after, stop = lane[good], at[good], after[good], stop[good]
-        rounds.append((lane, at))
-        going = after < stop
-        if not going.all():
-            ended = lane[~going]
-            end[ended], count[ended] = after[~going], len(rounds)
-            lane, after, stop = lane[going], after[going], stop[going]
-        at = after
-    starts = np.empty(count.sum(), dtype=np.int64)
-    first = np.cumsum(count) - count
-    for number, (lane, at) in enumerate(rounds):
-        starts[first[lane] + number] = at
-    return _Lanes(guesses, end, count, broken, starts)
+    window = np.ndarray((len(data) - 3,), dtype="V4", buffer=data, strides=(1,))
+    word = np.dtype(framing.order + "u4")
+    at, stop = guesses, np.append(guesses[1:], limit)
+    least = framing.min_length - framing.length_more
+    found: list[Positions] = []
+    while len(at):
+        steps = np.empty((_STEPS + 1, len(at)), dtype=np.int64)
+        steps[0] = at
+        for k in range(_STEPS):
+            length = window[steps[k] + framing.length_at].view(word)
+            if least > 0:
+                length = np.maximum(length, least)
+            np.add(length, steps[k], out=steps[k + 1])
+            steps[k + 1] += framing.length_more
+            np.minimum(steps[k + 1], stop, out=steps[k + 1])
+        found.append(steps[:-1][steps[:-1] < stop])
+        going = np.flatnonzero(steps[-1] < stop)
+        at, stop = steps[-1, going], stop[going]
+    return np.sort(np.concatenate(found))
 
 
-def _prove(lanes: _Lanes, data: Octets, limit: int, size: int, framing: Framing) -> Chain:
-    """Keep the lanes that continue a proven chain, and walk between them where a guess was wrong."""
-    if not lanes.broken[:-1].any() and (lanes.end[:-1] == lanes.begin[1:]).all():
-        return Chain(lanes.starts, int(lanes.end[-1]))
-    begins = {int(begin): number for number, begin in enumerate(lanes.begin)}
-    proven = np.zeros(len(lanes.begin), dtype=np.bool_)
-    between: list[int] = []
-    at = int(lanes.begin[0])
-    while at < limit:
-        number = begins.get(at)
-        if number is None:
-            more, at = _walk_serially(data, at, limit, size, framing, stop=begins.__contains__)
-            between += more
-            if at not in begins:
-                break
-        else:
-            proven[number] = True
-            at = int(lanes.end[number])
-            if lanes.broken[number]:
-                break
-    kept = lanes.starts[np.repeat(proven, lanes.count)]
-    return Chain(np.sort(np.concatenate([kept, np.array(between, dtype=np.int64)])), at)
+def _prove(starts: Positions, data: Octets, limit: int, size: int, framing: Framing) -> Chain:
+    """The chain from the first of ``starts``: each record ends where the next one begins.
+
+    Where one ends elsewhere, because a guess was wrong, records are walked one by one to the next of ``starts``.
+    """
+    length = framing.lengths(data, starts)
+    after = starts + length
+    sound = (length > 0) & (starts <= size - framing.min_length) & (after <= size)
+    links = sound[:-1] & (after[:-1] == starts[1:])
+    breaks = np.append(np.flatnonzero(~links), len(starts) - 1)
+    if len(breaks) == 1:
+        return Chain(starts, int(after[-1])) if sound[-1] else Chain(starts[:-1], int(starts[-1]))
+
+    def known(at: int) -> bool:
+        place = np.searchsorted(starts, at)
+        return bool(place < len(starts) and starts[place] == at)
+
+    parts: list[Positions] = []
+    first = 0
+    while True:
+        last = int(breaks[np.searchsorted(breaks, first)])
+        if not sound[last]:
+            parts.append(starts[first:last])
+            return Chain(np.concatenate(parts), int(starts[last]))
+        parts.append(starts[first : last + 1])
+        between, end = _walk_serially(data, int(after[last]), limit, size, framing, stop=known)
+        parts.append(np.array(between, dtype=np.int64))
+        if not known(end):
+            return Chain(np.concatenate(parts), end)
+        first = int(np.searchsorted(starts, end))
 
 
 def _walk_serially(
