@@ -1,11 +1,15 @@
 """What a filter expression says, as a tree: what the parser makes, and every later step reads.
 
 Qualifiers are written out: an identifier that inherits those of the term before it (``port 80 or 81``) carries them
-itself.  Every term knows its span, the octets of the text that it came from.
+itself.  Every term knows its span in the text: of all its tokens, but without parentheses around the whole.
+
+Trees may be as deep as texts are long (``1 + 1 + 1 …`` leans to the left, ``1 % 1 % 1 …`` to the right), so no
+function that works on one calls itself: :func:`post_order` goes through it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,7 +43,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """A protocol's name alone: ``tcp``, ``arp``, ``stp``, …"""
+    """A protocol's name alone: ``tcp``, ``arp``, ``stp``, …; ``name`` as in :class:`Qualifiers`."""
 
     name: str
     span: Span
@@ -49,9 +53,10 @@ class Protocol:
 class Qualifiers:
     """The words before an identifier, None where there is none.
 
-    ``protocol`` is a protocol's name as written, but with synonyms made one (``link`` for ether, fddi, tr, wlan: see
-    the parser); ``direction`` one of src, dst, ``src or dst``, ``src and dst``, ra, ta, addr1, …, addr4; ``kind`` one
-    of host, net, port, portrange, gateway, proto, protochain.
+    ``protocol`` is a protocol's name as written, but ``link`` for ether, fddi, tr, wlan, ppp and slip, ``esis`` for
+    es-is and ``isis`` for is-is (see :data:`queries.filters.words.PROTOCOLS`); ``direction`` one of src, dst,
+    ``src or dst``, ``src and dst``, ra, ta, addr1, …, addr4; ``kind`` one of host, net, port, portrange, and, never
+    with a direction, gateway, proto, protochain.  One of ``direction`` and ``kind`` at least is not None.
     """
 
     protocol: str | None
@@ -66,8 +71,10 @@ IdentifierForm = Literal["name", "number", "ipv4", "ipv6", "mac", "arcnet"]
 class Identifier:
     """An identifier with its qualifiers: ``dst net 10.0.0.0/8``, ``port 80``, ``proto \\tcp``.
 
-    ``text`` is as written, without backslash; ``number`` is its value where the form is ``number``; ``prefix`` the
-    mask length after a slash, ``mask`` the text after the word ``mask``, else None.
+    ``text`` is as written, without backslash (a name with one may look like anything, ``\\80`` too); ``number`` is its
+    value where the form is ``number`` (named numbers are numbers: ``port tcp-syn`` is port 2); ``prefix`` is the mask
+    length after a slash, ``mask`` the text after the word ``mask``, else None.  ``ipv4`` may be short: two to four
+    numbers, some perhaps hexadecimal or too great.
     """
 
     qualifiers: Qualifiers
@@ -83,9 +90,11 @@ class Identifier:
 class Primitive:
     """Any other condition, by its word: broadcast, multicast (of ``protocol``, None without), less, greater, byte,
     inbound, outbound, ifindex, vlan, mpls, pppoed, pppoes, geneve, llc, type, subtype, dir, and those of link types
-    that no packet table decodes (ifname, vpi, sio, …).
+    that no packet table decodes (ifname, vpi, sio, …); synonyms are made one.
 
-    ``arguments`` are what follows the word, in order: numbers, names, and for byte (index, operator, value).
+    ``arguments`` are what follows the word, in order, numbers and names as written: for ``type`` one or two (the
+    second is its subtype), for byte (index, operator, value), for vpi, sio and the like (number, …), any of which may
+    be meant, or (relation, number).  The ``protocol`` of type, subtype and dir means nothing.
     """
 
     word: str
@@ -124,7 +133,10 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Accessor:
-    """Octets of a packet as a number: ``tcp[12:2]``; ``protocol`` as in :class:`Qualifiers`, ``size`` as written."""
+    """Octets of a packet as a number: ``tcp[12:2]``; ``protocol`` as in :class:`Qualifiers`.
+
+    ``size`` is as written, any number, and 1 where none is.
+    """
 
     protocol: str
     index: Value
@@ -151,3 +163,31 @@ class Negative:
 
 
 Value = Number | Length | Accessor | Operation | Negative
+
+
+def children(node: Term | Value) -> tuple[Term | Value, ...]:
+    """The terms and values that a term or value consists of, in the order of the text."""
+    match node:
+        case And(terms) | Or(terms):
+            return terms
+        case Not(inner) | Negative(inner):
+            return (inner,)
+        case Relation(left, _, right) | Operation(_, left, right):
+            return left, right
+        case Accessor(_, index):
+            return (index,)
+        case _:
+            return ()
+
+
+def post_order(root: Term | Value) -> Iterator[Term | Value]:
+    """The term or value and all in it, parts before the whole, from left to right: as libpcap generates code."""
+    waiting: list[tuple[Term | Value, Iterator[Term | Value]]] = [(root, iter(children(root)))]
+    while waiting:
+        node, rest = waiting[-1]
+        part = next(rest, None)
+        if part is None:
+            waiting.pop()
+            yield node
+        else:
+            waiting.append((part, iter(children(part))))
