@@ -65,27 +65,36 @@ def missing() -> str | None:
     return None if version.startswith(ORACLE + ".") else f"needs libpcap {ORACLE}, found {version}"
 
 
+_STORE = 0x02
+_REGISTERS = 16
+
+
 class Filter:
-    """A compiled expression; its code lives as long as it does."""
+    """A compiled expression.
 
-    def __init__(self, library: ctypes.CDLL, code: _Code) -> None:
+    ``instructions`` are the code as libpcap has it: (code, jump if true, jump if false, k).
+    """
+
+    def __init__(self, library: ctypes.CDLL, instructions: list[tuple[int, int, int, int]]) -> None:
+        self.instructions = instructions
         self._library = library
-        self._code = code
-
-    def __del__(self) -> None:
-        self._library.pcap_freecode(self._code)
-
-    @property
-    def instructions(self) -> list[tuple[int, int, int, int]]:
-        """The code as libpcap has it: (code, jump if true, jump if false, k)."""
-        raw = self._code.instructions[: self._code.length]
-        return [(each.code, each.if_true, each.if_false, each.k) for each in raw]
+        # libpcap 1.10.3 leaves registers as the stack has them, later releases set them to 0 as this does
+        cleared = [(_STORE, 0, 0, register) for register in range(_REGISTERS)]
+        program = [*cleared, *instructions] if _reads_registers(instructions) else instructions
+        self._program = (_Instruction * len(program))(*program)
 
     def matches(self, packet: bytes, wirelen: int | None = None) -> bool:
         """Whether it accepts a packet that was captured as these octets of ``wirelen`` (None: all)."""
         caplen = len(packet)
         length = caplen if wirelen is None else wirelen
-        return bool(self._library.bpf_filter(self._code.instructions, packet, length, caplen))
+        return bool(self._library.bpf_filter(self._program, packet, length, caplen))
+
+
+_LOAD_REGISTER = (0x60, 0x61)
+
+
+def _reads_registers(instructions: list[tuple[int, int, int, int]]) -> bool:
+    return any(code in _LOAD_REGISTER for code, *_ in instructions)
 
 
 @functools.lru_cache(maxsize=64)
@@ -128,4 +137,7 @@ def compile(
     octets = text.encode(errors="surrogateescape")
     if library.pcap_compile(handle, ctypes.byref(code), octets, int(optimize), netmask) != 0:
         raise RefusedError(library.pcap_geterr(handle).decode(errors="surrogateescape"))
-    return Filter(library, code)
+    raw = code.instructions[: code.length]
+    instructions = [(each.code, each.if_true, each.if_false, each.k) for each in raw]
+    library.pcap_freecode(ctypes.byref(code))
+    return Filter(library, instructions)

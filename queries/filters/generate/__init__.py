@@ -1,0 +1,66 @@
+"""From terms to programs: what libpcap 1.10.3 generates, before it optimises, for savefiles of each link type."""
+
+from __future__ import annotations
+
+from pcap2arrow.errors import FilterError
+from queries.filters.generate.code import Code, equal, every, load
+from queries.filters.generate.identifiers import is_identified
+from queries.filters.generate.link_types import link_type as known_link_type
+from queries.filters.generate.primitives import is_condition
+from queries.filters.generate.protocols import is_protocol
+from queries.filters.generate.relation import is_related
+from queries.filters.generate.state import State
+from queries.filters.generate.tree import Leaf, coded, linked
+from queries.filters.generate.ways import resolved
+from queries.filters.names import Names
+from queries.filters.program import Program, Test
+from queries.filters.terms import Identifier, Primitive, Protocol, Term
+
+__all__ = ["generate"]
+
+_PPI, _PPI_OF_WLAN = 192, 0x6900_0000
+
+
+def generate(
+    term: Term | None, *, link_type: int, netmask: int = 0, names: Names, swapped: bool = False
+) -> Program:
+    """The program of a term (None: one that accepts everything) for frames of a link type.
+
+    ``link_type`` is the number in the savefile (LINKTYPE_), ``netmask`` that of ``ip broadcast``, ``swapped`` says
+    that the savefile is big-endian.  The verdicts are those of ``tcpdump -O -r``; where libpcap's depend on memory
+    that it has not set, that is 0.  Raises :class:`FilterError` with libpcap's reason and the term's span where it
+    refuses, and :class:`LimitError` for programs that would be too large.
+    """
+    link = known_link_type(link_type)
+    if link is None:
+        raise FilterError(f"unknown data link type {link_type} (min 104, max 289)")
+    if term is None:
+        return Program(link_type, ())
+    state = State(link, names, netmask, swapped)
+    code = coded(term, lambda leaf: _code(state, leaf))
+    if state.link.number == _PPI:
+        code = every(equal(load(4, 4), _PPI_OF_WLAN), code)
+    comparisons = linked(code)
+    if state.depends_on_way:
+        comparisons = resolved(comparisons)
+    tests = tuple(
+        Test(each.check.left, each.check.operator, each.check.right, each.if_true, each.if_false)
+        for each in comparisons
+    )
+    return Program(link_type, tests, tuple(state.prefixes))
+
+
+def _code(state: State, leaf: Leaf) -> Code:
+    """The code of a term without and, or and not."""
+    try:
+        match leaf:
+            case Protocol(name):
+                return is_protocol(state, name)
+            case Identifier():
+                return is_identified(state, leaf)
+            case Primitive():
+                return is_condition(state, leaf)
+        return is_related(state, leaf)
+    except FilterError as error:
+        span = leaf.span if error.span == (0, 0) else error.span
+        raise FilterError(error.reason, span=span) from None
