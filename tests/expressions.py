@@ -93,7 +93,7 @@ def _arguments(word: str, arguments: Sequence[int | str]) -> str:
 _VOCABULARY: dict[str, list[str]] = {"keyword": list(KEYWORDS)}
 for _kind, _words in case_rows("vocabulary.tsv"):
     _VOCABULARY.setdefault(_kind, []).extend(_words.split(" "))
-_WEIGHTS = {"frequent": 50, "keyword": 15, "operator": 15}
+_WEIGHTS = {"frequent": 50, "keyword": 15, "operator": 15, "part": 0}
 """How often a kind of tokens is taken, of the others 3."""
 
 
@@ -106,6 +106,23 @@ def soup(random: Random) -> str:
 def _random_token(random: Random) -> str:
     weights = [_WEIGHTS.get(kind, 3) for kind in _VOCABULARY]
     return random.choice(*random.choices(list(_VOCABULARY.values()), weights))
+
+
+_NUMBERS = ("0", "1", "12", "ff", "abcd", "0x1", "10", "256", "99")
+
+
+def addresses(random: Random) -> str:
+    """Something like an address or number, after words for it (libpcap asks no name server for these)."""
+    if random.random() < 0.5:
+        text = "".join(random.choice(_VOCABULARY["part"]) for _ in range(random.randint(1, 14)))
+    else:
+        between, other = random.choice("::.-"), random.choice((":", "::", ".", "-"))
+        parts = random.choices(_NUMBERS, k=random.randint(2, 9))
+        text = (
+            random.choice(("", "::")) + between.join(parts[:-1]) + random.choice((between, other)) + parts[-1]
+        )
+    head = random.choice(("net ", "ether host ", "port ", "net ::1 or net ", "len = "))
+    return head + text + random.choice(("", "", " or ::1", " or 80"))
 
 
 def mutated(random: Random, texts: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from pcap2arrow.errors import UsageError
 from queries.filters import names
-from queries.filters.names import Names, read_ethers, read_hosts, read_networks
+from queries.filters.names import Names, read_ethers, read_hosts, read_names, read_networks
 from tests.expressions import case_rows
 from tests.oracles import libpcap
 
@@ -202,3 +202,16 @@ def test_customary_names() -> None:
     assert Names.customary().network("loopback") == 0x7F000000
     assert Names.customary().network("link-local") == 0xA9FE0000
     assert Names.customary().host("localhost") == ()
+
+
+def test_names_of_files_join_the_customary_ones(tmp_path: Path) -> None:
+    hosts, networks = tmp_path / "hosts", tmp_path / "networks"
+    hosts.write_text("10.0.0.1 alpha\n")
+    networks.write_text("lan 10.1\nloopback 127.1\n")
+    known = read_names(hosts=hosts, networks=networks)
+    assert known == Names(
+        {"alpha": (IPv4Address("10.0.0.1"),)},
+        {"default": 0, "loopback": 0x7F010000, "link-local": 0xA9FE0000, "lan": 0x0A010000},
+        {},
+    )
+    assert read_names() == Names.customary()

@@ -30,7 +30,7 @@ from queries.filters.terms import (
 )
 from queries.filters.tokens import SYNTAX_ERROR, scan
 from queries.filters.words import KEYWORDS, NAMED_NUMBERS
-from tests.expressions import case_rows, mutated, sound, soup, without_names, written_out
+from tests.expressions import addresses, case_rows, mutated, sound, soup, without_names, written_out
 from tests.oracles import libpcap
 
 needs_libpcap = pytest.mark.skipif(bool(libpcap.missing()), reason=str(libpcap.missing()))
@@ -222,6 +222,20 @@ def _differing(texts: list[str], random: Random) -> list[tuple[str, str | None, 
         if (theirs == SYNTAX_ERROR and ours is None) or (theirs is None and ours is not None):
             found.append((text, ours, theirs))
     return found
+
+
+@needs_libpcap
+def test_addresses_and_numbers_are_scanned_as_libpcap_does() -> None:
+    random = Random(3)
+    texts = [addresses(random) for _ in range(8000)]
+    reasons = {text: (_refusal(text), _libpcap_refusal(text)) for text in texts}
+    scanners = {
+        text: pair for text, pair in reasons.items() if (pair[1] or "").startswith(("bogus", "number"))
+    }
+    assert _differing(texts, random) == []
+    assert {text: pair for text, pair in scanners.items() if pair[0] != pair[1]} == {}
+    assert len(scanners) > 300
+    assert sum(pair == (None, None) for pair in reasons.values()) > 100
 
 
 def _random_texts(shared: Path, random: Random, count: int) -> list[str]:

@@ -160,6 +160,20 @@ class Names:
         return self.ethers.get(name.lower())
 
 
+def read_names(
+    *, hosts: str | Path | None = None, networks: str | Path | None = None, ethers: str | Path | None = None
+) -> Names:
+    """The customary names, and those of files like /etc/hosts, /etc/networks and /etc/ethers, which come first.
+
+    Raises :class:`UsageError` that names file and line.
+    """
+    return Names(
+        read_hosts(hosts) if hosts else {},
+        {**Names.customary().networks, **(read_networks(networks) if networks else {})},
+        read_ethers(ethers) if ethers else {},
+    )
+
+
 def read_hosts(path: str | Path) -> dict[str, tuple[Address, ...]]:
     """Read hosts as in /etc/hosts (an address, names): addresses by names in lower case, in the file's order.
 
