@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pcap2arrow.errors import FilterError
 from queries.filters.generate.code import Code, equal, every, load
 from queries.filters.generate.identifiers import is_identified
@@ -16,9 +18,17 @@ from queries.filters.names import Names
 from queries.filters.program import Program, Test
 from queries.filters.terms import Identifier, Primitive, Protocol, Term
 
-__all__ = ["generate"]
+__all__ = ["Generated", "generate", "generated"]
 
 _PPI, _PPI_OF_WLAN = 192, 0x6900_0000
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A program, and the code that it was laid out from, still with its structure (None: it accepts everything)."""
+
+    program: Program
+    code: Code | None
 
 
 def generate(
@@ -31,11 +41,18 @@ def generate(
     that it has not set, that is 0.  Raises :class:`FilterError` with libpcap's reason and the term's span where it
     refuses, and :class:`LimitError` for programs that would be too large.
     """
+    return generated(term, link_type=link_type, netmask=netmask, names=names, swapped=swapped).program
+
+
+def generated(
+    term: Term | None, *, link_type: int, netmask: int = 0, names: Names, swapped: bool = False
+) -> Generated:
+    """The same, with the code that the program was laid out from."""
     link = known_link_type(link_type)
     if link is None:
         raise FilterError(f"unknown data link type {link_type} (min 104, max 289)")
     if term is None:
-        return Program(link_type, ())
+        return Generated(Program(link_type, ()), None)
     state = State(link, names, netmask, swapped)
     code = coded(term, lambda leaf: _code(state, leaf))
     if state.link.number == _PPI:
@@ -47,7 +64,7 @@ def generate(
         Test(each.check.left, each.check.operator, each.check.right, each.if_true, each.if_false)
         for each in comparisons
     )
-    return Program(link_type, tests, tuple(state.prefixes))
+    return Generated(Program(link_type, tests, tuple(state.prefixes)), code)
 
 
 def _code(state: State, leaf: Leaf) -> Code:

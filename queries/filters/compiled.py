@@ -1,0 +1,86 @@
+"""Filter expressions ready to run: read once, compiled for every link type that comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pcap2arrow.errors import FilterError
+from queries.filters.columns import ColumnPlan, column_plan
+from queries.filters.generate import generated
+from queries.filters.names import Names
+from queries.filters.parser import parse
+from queries.filters.plan import Plan, plan
+from queries.filters.program import Program
+from queries.filters.reach import accepts_nothing
+from queries.filters.terms import Term
+
+HOST_ORDER_LINK_TYPES = frozenset({0})
+"""Link types whose header is in the byte order of the machine that captured: NULL."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFilter:
+    """A filter for frames of one link type.
+
+    ``plan`` runs on octets; ``columns`` on columns of the packet table (None: that tells nothing).
+    ``accepts_nothing`` says that no frame can match: libpcap's optimiser refuses such an expression.
+    """
+
+    program: Program
+    plan: Plan
+    columns: ColumnPlan | None
+    accepts_nothing: bool
+
+    @property
+    def accepts_everything(self) -> bool:
+        """Whether there is nothing to test."""
+        return not self.program.tests and not self.program.before
+
+
+@dataclass(slots=True)
+class Filter:
+    """A filter expression; ``term`` is what it says, None where it is empty and accepts everything."""
+
+    text: str
+    term: Term | None
+    names: Names
+    netmask: int
+    _compiled: dict[tuple[int, bool], LinkFilter | FilterError] = field(default_factory=dict)
+
+    def for_link_type(self, link_type: int, *, big_endian: bool = False) -> LinkFilter:
+        """The filter for frames of a link type, from captures that are ``big_endian`` (which matters for NULL alone).
+
+        Raises :class:`FilterError` where the expression means nothing there.
+        """
+        key = link_type, big_endian and link_type in HOST_ORDER_LINK_TYPES
+        if key not in self._compiled:
+            try:
+                self._compiled[key] = self._compile(*key)
+            except FilterError as error:
+                self._compiled[key] = FilterError(
+                    error.reason, text=self.text, span=error.span, hint=error.hint
+                )
+        compiled = self._compiled[key]
+        if isinstance(compiled, FilterError):
+            raise compiled
+        return compiled
+
+    def _compile(self, link_type: int, big_endian: bool) -> LinkFilter:
+        made = generated(
+            self.term, link_type=link_type, netmask=self.netmask, names=self.names, swapped=big_endian
+        )
+        columns = None if made.code is None else column_plan(made.code, link_type)
+        return LinkFilter(made.program, plan(made.program), columns, accepts_nothing(made.program))
+
+
+def compile_filter(text: str, *, names: Names | None = None, netmask: int = 0) -> Filter:
+    """A filter from an expression of pcap-filter(7), as libpcap 1.10.3 reads it.
+
+    ``names`` are those of hosts, networks and Ethernet addresses (None: there are none); ``netmask`` is what ``ip
+    broadcast`` goes by, 0 as for any savefile.  Raises :class:`FilterError` where the text breaks the grammar; what
+    is wrong for a link type is only told when it is asked for.
+
+    >>> compile_filter("tcp port 443").for_link_type(1).accepts_nothing
+    False
+    """
+    return Filter(text, parse(text), names or Names.empty(), netmask)
