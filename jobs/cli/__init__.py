@@ -56,9 +56,12 @@ def _run() -> int:
 
 def _explain(error: Exception) -> int:
     """Say on standard error what went wrong; the result is the exit code."""
-    from jobs.cli.output import complain
-    from pcap2arrow.errors import Pcap2ArrowError, UsageError
+    from jobs.cli.output import complain, complain_of_filter
+    from pcap2arrow.errors import FilterError, Pcap2ArrowError, UsageError
 
+    if isinstance(error, FilterError):
+        complain_of_filter(error)
+        return WRONG_COMMAND
     if isinstance(error, Pcap2ArrowError):
         complain(str(error))
         return WRONG_COMMAND if isinstance(error, UsageError) else FAILED

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from jobs.reports import printable
+from pcap2arrow.errors import FilterError
 
 _UNBOUNDED = 1_000_000  # columns
 
@@ -16,6 +17,14 @@ _UNBOUNDED = 1_000_000  # columns
 def complain(message: str) -> None:
     """A line on standard error."""
     print(f"pcap2arrow: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def complain_of_filter(error: FilterError) -> None:
+    """What is wrong with a filter expression, on standard error, with the place underlined below it."""
+    reason, *excerpt = str(error).split("\n")
+    complain(reason)
+    for line in excerpt:
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
