@@ -60,7 +60,7 @@ class ChainEnd:
     - over 51 (AH): to ``next``, with ``position`` = 4 · (``length`` + 2), from ``start``, not from the header.
 
     Where the octet at ``position`` is outside, ``length`` is not asked for (both reject).  AH may thus lead back: a
-    walk of more than 64 steps rejects (libpcap 1.10.3 would walk on for ever, later releases stop there too).
+    walk that comes to a protocol at the same position once more rejects (libpcap 1.10.3 would walk on for ever).
     """
 
     version: Literal[4, 6]
