@@ -156,6 +156,7 @@ COLUMNS: tuple[Column, ...] = (
         [
             ("header", "binary", "The frame's octets that were decoded, perhaps none; the frame is `header` followed by `rest`", "", "", "plain"),
             ("rest", "binary", "The frame's octets after `header`: transport payload, then padding and trailer", "", "", _DICTIONARY),
+            ("irregular_head", "binary", "The first 128 octets of an irregular frame, or all it has; null for others: filters that columns answer for regular frames read no other octets", "", "", "plain"),
             ("payload_len", "uint32", "Transport payload: the first octets of `rest`; follows IP's length, so that padding is no payload", "", "octets", "split", False),
         ],
     ),
@@ -170,7 +171,10 @@ COLUMNS: tuple[Column, ...] = (
 )  # fmt: skip
 """Every column of the packet table, in the table's order."""
 
-BYTES_COLUMNS = ("header", "rest", "record_extra")
+IRREGULAR_HEAD = 128
+"""Octets of an irregular frame that ``irregular_head`` has at most."""
+
+BYTES_COLUMNS = ("header", "rest", "irregular_head", "record_extra")
 """Columns that ``--frames referenced`` and ``--frames none`` leave out: the archive holds those octets."""
 
 

@@ -58,9 +58,11 @@ def packet_rows(placed: Placed, *, capture_id: int, bytes_stored: bool = True) -
             fcs_len=records.fcs_len,
         )
     )
+    irregular = decoded.columns["irregular"].values | (decoded.header_len > records.filter_len)
     columns = decoded.columns | _record_columns(placed, capture_id)
+    columns["irregular"] = Values(irregular, None)
     wanted = schema.arrow_schema(bytes_stored=bytes_stored)
-    octets = _octets(records, decoded.header_len.astype(np.int64)) if bytes_stored else {}
+    octets = _octets(records, decoded.header_len.astype(np.int64), irregular) if bytes_stored else {}
     bitmaps = Bitmaps()
     arrays = []
     for field in wanted:
@@ -101,13 +103,31 @@ def _record_columns(placed: Placed, capture_id: int) -> dict[str, Values]:
     return columns
 
 
-def _octets(records: Records, header_len: NDArray[np.int64]) -> dict[str, pa.Array]:
+def _octets(
+    records: Records, header_len: NDArray[np.int64], irregular: NDArray[np.bool_]
+) -> dict[str, pa.Array]:
     packet, caplen = records.packet, records.caplen.astype(np.int64)
     return {
         "header": gather([records.data], 0, packet, header_len),
         "rest": gather([records.data], 0, packet + header_len, caplen - header_len),
+        "irregular_head": _irregular_head(records, packet, caplen, irregular),
         "record_extra": _record_extra(records, packet, caplen),
     }
+
+
+def _irregular_head(
+    records: Records, packet: NDArray[np.int64], caplen: NDArray[np.int64], irregular: NDArray[np.bool_]
+) -> pa.Array:
+    rows = np.flatnonzero(irregular)
+    if not len(rows):
+        return pa.nulls(len(records), pa.large_binary())
+    length = np.where(irregular, np.minimum(caplen, schema.IRREGULAR_HEAD), 0)
+    octets = gather([records.data], 0, packet[rows], length[rows]).buffers()[2]
+    offsets = np.concatenate([[0], np.cumsum(length)])
+    validity = Bitmaps().pack(irregular)
+    return pa.Array.from_buffers(
+        pa.large_binary(), len(records), [validity, pa.py_buffer(offsets), octets or pa.py_buffer(b"")]
+    )
 
 
 def _record_extra(records: Records, packet: NDArray[np.int64], caplen: NDArray[np.int64]) -> pa.Array:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Protocol
 import polars as pl
 
 from pcap2arrow.errors import FilterError, UsageError
+from pcap2arrow.schema import IRREGULAR_HEAD
+from queries.filters.columns import ColumnPlan
 from queries.filters.compiled import HOST_ORDER_LINK_TYPES, Filter, LinkFilter
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-OCTET_COLUMNS = ("header", "rest", "filter_len", "frame_len")
+OCTET_COLUMNS = ("header", "rest", "irregular_head", "filter_len", "frame_len")
 """Columns that octets are loaded from."""
 
-_IRREGULAR = "irregular"
+_IRREGULAR, _HEAD = "irregular", "irregular_head"
 
 
 class Packets(Protocol):
@@ -62,60 +64,46 @@ def verdicts(
 ) -> list[pl.Series]:
     """For every filter, which packets it selects (Boolean, no nulls); all packets are of the filters' link type.
 
-    ``may_be_irregular`` is False where it is known that no packet is.
+    ``may_be_irregular`` is False where it is known that no packet is.  Raises UsageError where octets are needed, and
+    there are none.
     """
-    count = len(packets)
-    answers = [_constant(each, count) for each in filters]
-    by_columns = {n: f.columns for n, f in enumerate(filters) if answers[n] is None and f.columns is not None}
-    if by_columns:
-        names = sorted(set().union(*(plan.columns for plan in by_columns.values())))
-        table = packets.values([*names, _IRREGULAR] if may_be_irregular else names)
-        regular = table.select(plan.regular.alias(str(n)) for n, plan in by_columns.items())
-        for n in by_columns:
-            answers[n] = regular[str(n)]
-        irregular = table[_IRREGULAR].arg_true() if may_be_irregular else pl.Series([], dtype=pl.UInt32)
-        if len(irregular):
-            careful = table[irregular].select(plan.irregular.alias(str(n)) for n, plan in by_columns.items())
-            for n in by_columns:
-                answers[n] = _scattered(answers[n], irregular, careful[str(n)])
-    for n, each in enumerate(filters):
-        answers[n] = _by_octets(each, answers[n], packets, may_be_irregular=may_be_irregular)
-    return [answer for answer in answers if answer is not None]
+    plans = [None if _is_constant(each) else each.columns for each in filters]
+    names = sorted(set().union(*(plan.columns for plan in plans if plan)))
+    table = packets.values([*names, _IRREGULAR] if may_be_irregular else names) if names else pl.DataFrame()
+    irregular = table[_IRREGULAR].arg_true() if names and may_be_irregular else pl.Series([], dtype=pl.UInt32)
+    heads = _Heads(packets, irregular)
+    answers = []
+    for each, plan in zip(filters, plans, strict=True):
+        if _is_constant(each):
+            answers.append(pl.repeat(each.accepts_everything, len(packets), eager=True, dtype=pl.Boolean))
+        elif plan is None:
+            rows = pl.int_range(len(packets), eager=True, dtype=pl.UInt32)
+            answers.append(pl.Series(_run(each, packets, rows, None), dtype=pl.Boolean))
+        else:
+            answer = table.select(plan.regular.alias("regular"))["regular"]
+            if len(irregular):
+                careful = table[irregular].select(plan.irregular.alias("irregular"))["irregular"]
+                answer = _scattered(answer, irregular, heads.settled(each, careful))
+            answers.append(answer if plan.complete else _by_octets(each, plan, answer, packets))
+    return answers
 
 
-def _constant(chosen: LinkFilter, count: int) -> pl.Series | None:
-    """The verdicts of a filter that tests nothing."""
-    if chosen.accepts_everything or chosen.accepts_nothing:
-        return pl.repeat(chosen.accepts_everything, count, eager=True, dtype=pl.Boolean)
-    return None
+def _is_constant(chosen: LinkFilter) -> bool:
+    """Whether there is nothing to look at."""
+    return chosen.accepts_everything or chosen.accepts_nothing
 
 
-def _scattered(answers: pl.Series | None, rows: pl.Series, values: pl.Series) -> pl.Series:
-    assert answers is not None
+def _scattered(answers: pl.Series, rows: pl.Series, values: pl.Series) -> pl.Series:
     return answers.clone().scatter(rows, values)
 
 
-def _by_octets(
-    chosen: LinkFilter, answers: pl.Series | None, packets: Packets, *, may_be_irregular: bool
-) -> pl.Series:
-    """The verdicts, those that are null (all, if there are none) found by the packets' octets."""
-    if answers is not None and not answers.null_count():
+def _by_octets(chosen: LinkFilter, plan: ColumnPlan, answers: pl.Series, packets: Packets) -> pl.Series:
+    """The verdicts, those that are null found by the packets' octets: they are of regular packets."""
+    rows = answers.is_null().arg_true()
+    if not len(rows):
         return answers
-    if answers is None:
-        rows, where = pl.int_range(len(packets), eager=True, dtype=pl.UInt32), None
-    else:
-        rows, where = answers.is_null().arg_true(), _unknown(chosen, may_be_irregular=may_be_irregular)
-    found = pl.Series(_run(chosen, packets, rows, where), dtype=pl.Boolean)
-    return found if answers is None else _scattered(answers, rows, found)
-
-
-def _unknown(chosen: LinkFilter, *, may_be_irregular: bool) -> pl.Expr:
-    assert chosen.columns is not None
-    regular = chosen.columns.regular.is_null()
-    if not may_be_irregular:
-        return regular
-    careful = pl.col(_IRREGULAR) & chosen.columns.irregular.is_null()
-    return careful if chosen.columns.complete else careful | (~pl.col(_IRREGULAR) & regular)
+    where = ~pl.col(_IRREGULAR) & plan.regular.is_null()
+    return _scattered(answers, rows, pl.Series(_run(chosen, packets, rows, where), dtype=pl.Boolean))
 
 
 def _run(chosen: LinkFilter, packets: Packets, rows: pl.Series, where: pl.Expr | None) -> NDArray[np.bool_]:
@@ -130,6 +118,40 @@ def _run(chosen: LinkFilter, packets: Packets, rows: pl.Series, where: pl.Expr |
     return run(
         chosen.plan, Frames.of_polars(table["header"], table["filter_len"], table["frame_len"], rest=rest)
     )
+
+
+@dataclass(slots=True)
+class _Heads:
+    """First octets of the irregular packets, read when a filter first needs them."""
+
+    packets: Packets
+    irregular: pl.Series
+    table: pl.DataFrame | None = None
+
+    def settled(self, chosen: LinkFilter, answers: pl.Series) -> pl.Series:
+        """The verdicts on the irregular packets, those that are null found by octets."""
+        from queries.filters.frames import Frames, Slices
+        from queries.filters.machine import run
+
+        rows = answers.is_null().arg_true()
+        if not len(rows):
+            return answers
+        if self.table is None:
+            self.table = self._read([_HEAD, "filter_len", "frame_len"])
+        heads = self.table[rows]
+
+        def rest(again: NDArray[np.int64]) -> Slices:
+            whole = self._read(["header", "rest"])[rows][again]
+            after = (pl.col("header") + pl.col("rest")).bin.slice(IRREGULAR_HEAD)
+            return Slices.of_polars(whole.select(after).to_series())
+
+        found = run(
+            chosen.plan, Frames.of_polars(heads[_HEAD], heads["filter_len"], heads["frame_len"], rest=rest)
+        )
+        return _scattered(answers, rows, pl.Series(found, dtype=pl.Boolean))
+
+    def _read(self, columns: Sequence[str]) -> pl.DataFrame:
+        return self.packets.some(columns, self.irregular, pl.col(_IRREGULAR))
 
 
 def table_verdicts(chosen: Filter, table: pl.DataFrame, *, big_endian: Collection[int] = ()) -> pl.Series:
