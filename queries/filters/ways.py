@@ -43,7 +43,26 @@ def follow(tests: Sequence[Comparison], constants: Mapping[int, int]) -> tuple[i
 
     A test may remain more than once, as ways that know different things about it lead elsewhere afterwards.
     """
-    return _Ways(tests, constants).followed()
+    return _without_twins(*_Ways(tests, constants).followed())
+
+
+def _without_twins(start: int, comparisons: Sequence[Comparison]) -> tuple[int, list[Comparison]]:
+    """The same, where comparisons that lead to the same places are one, and none that leads to REJECT alone."""
+    goals = {ACCEPT: ACCEPT, REJECT: REJECT}
+    known: dict[Comparison, int] = {}
+    for number in range(len(comparisons) - 1, -1, -1):
+        comparison = _led(comparisons[number], goals)
+        nowhere = comparison.if_true == comparison.if_false == REJECT
+        goals[number] = REJECT if nowhere else known.setdefault(comparison, number)
+    kept = dict(reversed(known.items()))
+    numbers = {number: place for place, number in enumerate(kept.values())} | {ACCEPT: ACCEPT, REJECT: REJECT}
+    return numbers[goals[start]], [_led(comparison, numbers) for comparison in kept]
+
+
+def _led(comparison: Comparison, numbers: Mapping[int, int]) -> Comparison:
+    """The comparison, with its targets numbered otherwise."""
+    if_true, if_false = numbers[comparison.if_true], numbers[comparison.if_false]
+    return Comparison(comparison.left, comparison.operator, comparison.right, if_true, if_false)
 
 
 _Question = tuple[int, str, int]
@@ -89,17 +108,14 @@ class _Ways:
         """Where to start, and what remains to be compared, in order."""
         start = self._arrive(0 if self._tests else ACCEPT, _NOTHING)
         numbers = {ACCEPT: ACCEPT, REJECT: REJECT}
-        remaining: list[tuple[Comparison, int, int]] = []
+        remaining: list[Comparison] = []
         for test, ways in zip(self._tests, self._ways, strict=True):
             for facts, node in ways:
                 numbers[node] = len(remaining)
                 if_true = self._arrive(test.if_true, self._learned(facts, test, True))
                 if_false = self._arrive(test.if_false, self._learned(facts, test, False))
-                remaining.append((test, if_true, if_false))
-        return numbers[start], [
-            Comparison(test.left, test.operator, test.right, numbers[if_true], numbers[if_false])
-            for test, if_true, if_false in remaining
-        ]
+                remaining.append(Comparison(test.left, test.operator, test.right, if_true, if_false))
+        return numbers[start], [_led(comparison, numbers) for comparison in remaining]
 
     def _arrive(self, place: int, facts: _Facts) -> int:
         """The node where a way goes on that comes to a test: perhaps of a later one, or ACCEPT or REJECT."""
