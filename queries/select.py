@@ -72,7 +72,7 @@ class FilePackets:
 
 
 def groups(files: Iterable[DataFile]) -> Iterator[list[DataFile]]:
-    """Files that are best read together: of half a million packets or so, and where one link type is known, of one alone."""
+    """Files that are best read together: half a million packets or so, of the same link types."""
     by_link_type: dict[tuple[int, int], list[DataFile]] = {}
     for file in files:
         group = by_link_type.setdefault(file.ranges.get("link_type", (0, 65535)), [])

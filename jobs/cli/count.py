@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from jobs.cli.filters import ChosenFilters, chosen_filters, filter_options
 from jobs.cli.options import sources_argument
 
 
-@click.command(short_help="Count packets.")
+@click.command(short_help="Count packets, all or those that filters select.")
 @sources_argument
-def command(sources: tuple[str, ...]) -> int:
-    """Print how many packets all sources hold together.
+@filter_options
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Threads.  [default: one per processor]"
+)
+def command(sources: tuple[str, ...], workers: int | None, **options: Any) -> int:
+    """Print how many packets all sources hold together, or how many of them a filter selects.
 
     SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input). A capture that a
-    dataset holds under two names counts once.
+    dataset holds under two names counts once. With --filters, every expression of the file is counted in one
+    pass, and printed on a line of its own: COUNT, a tab, and the expression, or ERROR, the expression and
+    what is wrong with it.
 
     \b
     pcap2arrow count dataset
     pcap2arrow count captures/ more.pcap.gz
+    pcap2arrow count dataset -f 'tcp port 443 and net 10.0.0.0/8'
+    pcap2arrow count dataset --filters expressions.txt
     """
+    chosen = chosen_filters(**options)
+    if chosen.one is None and chosen.lines is None:
+        return _count_all(sources)
+    return _count_selected(sources, chosen, workers)
+
+
+def _count_all(sources: tuple[str, ...]) -> int:
     from jobs.cli.output import complain
     from jobs.count import count
 
@@ -27,3 +45,24 @@ def command(sources: tuple[str, ...]) -> int:
     for error in counted.errors:
         complain(error)
     return 1 if counted.errors else 0
+
+
+def _count_selected(sources: tuple[str, ...], chosen: ChosenFilters, workers: int | None) -> int:
+    from jobs.cli.output import complain, complain_of_filter
+    from jobs.count import count_selected, counted_lines, filter_warnings
+
+    counted = count_selected(sources, chosen.filters, workers=workers)
+    for warning in filter_warnings(chosen.filters, counted.tally):
+        complain(warning)
+    lines = counted_lines(chosen.lines or [], counted.tally)
+    if chosen.one is not None:
+        wrong = counted.tally.refusal(0)
+        if wrong is not None:
+            complain_of_filter(wrong)
+            return 2
+        click.echo(counted.tally.packets[0])
+    for line in lines:
+        click.echo(line)
+    for error in counted.errors:
+        complain(error)
+    return 1 if counted.errors or any(line.startswith("ERROR") for line in lines) else 0

@@ -26,6 +26,13 @@ class ChosenFilters:
     one: Filter | None = None
     lines: list[FilterLine] | None = None
 
+    @property
+    def filters(self) -> list[Filter]:
+        """The filters to run: the one, or those of the lines that are no errors."""
+        if self.one is not None:
+            return [self.one]
+        return [line.filter for line in self.lines or [] if not isinstance(line.filter, Exception)]
+
 
 def filter_options(function: _F) -> _F:
     """``-f``, ``--filters``, and those of :func:`name_options`: what :func:`chosen_filters` takes."""

@@ -13,6 +13,7 @@ from pcap2arrow.conversion.options import OnError, Options
 from pcap2arrow.dataset.log import MANIFEST, open_dataset
 from pcap2arrow.errors import Pcap2ArrowError
 from pcap2arrow.inputs import Input, find_captures
+from pcap2arrow.reading import extensions
 from pcap2arrow.reading.capture import read_tables
 from pcap2arrow.savefile.reader import read_header
 from pcap2arrow.savefile.source import is_url, open_source
@@ -46,6 +47,7 @@ def scan(source: str | os.PathLike[str], *, version: int | None = None) -> pl.La
     """
     import polars as pl
 
+    extensions.load()
     if not is_dataset(source):
         return _scan_capture(os.fspath(source))
     dataset = open_dataset(source)

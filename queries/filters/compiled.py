@@ -76,7 +76,7 @@ class Filter:
 def compile_filter(text: str, *, names: Names | None = None, netmask: int = 0) -> Filter:
     """A filter from an expression of pcap-filter(7), as libpcap 1.10.3 reads it.
 
-    ``names`` are those of hosts, networks and Ethernet addresses (None: what every Debian has); ``netmask`` is what ``ip
+    ``names`` are those of hosts, networks and Ethernet addresses (None: what Debian has); ``netmask`` is what ``ip
     broadcast`` goes by, 0 as for any savefile.  Raises :class:`FilterError` where the text breaks the grammar; what
     is wrong for a link type is only told when it is asked for.
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-OCTET_COLUMNS = ("header", "rest", "irregular_head", "filter_len", "frame_len")
+HEAD_COLUMNS = ("irregular_head", "filter_len", "frame_len")
+"""Columns that octets are loaded from where others tell everything of regular frames."""
+
+OCTET_COLUMNS = ("header", "rest", *HEAD_COLUMNS)
 """Columns that octets are loaded from."""
 
 _IRREGULAR, _HEAD = "irregular", "irregular_head"
@@ -137,7 +140,7 @@ class _Heads:
         if not len(rows):
             return answers
         if self.table is None:
-            self.table = self._read([_HEAD, "filter_len", "frame_len"])
+            self.table = self._read(HEAD_COLUMNS)
         heads = self.table[rows]
 
         def rest(again: NDArray[np.int64]) -> Slices:

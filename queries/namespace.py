@@ -1,0 +1,46 @@
+"""The namespace ``pcap`` of Polars' frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from queries.expressions import filter_columns, pcap_filter
+
+if TYPE_CHECKING:
+    from queries.filters.names import Names
+
+
+@pl.api.register_lazyframe_namespace("pcap")
+class LazyPackets:
+    """What can be asked of a packet table: ``lf.pcap``."""
+
+    def __init__(self, packets: pl.LazyFrame) -> None:
+        self._packets = packets
+
+    def filter(
+        self, expression: str, *, link_type: int | None = None, names: Names | None = None, netmask: int = 0
+    ) -> pl.LazyFrame:
+        """The packets that an expression selects; see :func:`queries.pcap_filter`.
+
+        Columns that a table lacks are done without, as long as the others tell.
+
+        >>> pcap2arrow.scan("dataset").pcap.filter("udp port 53", link_type=1).collect()        # doctest: +SKIP
+        """
+        settings: dict[str, Any] = {"link_type": link_type, "names": names, "netmask": netmask}
+        there = set(self._packets.collect_schema().names())
+        columns = [name for name in filter_columns(expression, **settings) if name in there]
+        return self._packets.filter(pcap_filter(expression, columns=columns, **settings))
+
+
+@pl.api.register_dataframe_namespace("pcap")
+class Packets:
+    """The same of a packet table in memory: ``df.pcap``."""
+
+    def __init__(self, packets: pl.DataFrame) -> None:
+        self._packets = packets
+
+    def filter(self, expression: str, **settings: Any) -> pl.DataFrame:
+        """The packets that an expression selects; see :meth:`LazyPackets.filter`."""
+        return LazyPackets(self._packets.lazy()).filter(expression, **settings).collect()
