@@ -102,10 +102,11 @@ class Window:
         if index is None and offset + size <= self._least_room:
             return self._header.octets.load(self._header.starts[rows], size, offset), None
         starts, room = self._header.starts[rows], self._room[rows]
-        places = np.broadcast_to(offset if index is None else index.astype(np.int64) + offset, room.shape)
+        places = np.full(1, offset) if index is None else index.astype(np.int64) + offset
         inside: Flags = places + size <= room
         if inside.all():
             return self._header.octets.load(starts + places, size), None
+        places = np.broadcast_to(places, room.shape)
         near = np.flatnonzero(inside)
         values = np.zeros(len(places), np.uint32)
         values[near] = self._header.octets.load(starts[near] + places[near], size)

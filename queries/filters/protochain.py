@@ -29,18 +29,23 @@ def chain_end(
     no end.
     """
     begins = np.broadcast_to(starts.astype(np.int64), rows.shape)
-    followed = [protocol for protocol in _FOLLOWED[version] if protocol != number]
+    followed = np.zeros(256, np.bool_)
+    followed[[protocol for protocol in _FOLLOWED[version] if protocol != number]] = True
     met, ended = np.zeros(len(rows), np.uint32), np.zeros(len(rows), np.bool_)
     each, protocols, after = _first_headers(window, rows, version, begins)
     walks = np.array([each, protocols, after, protocols, after], np.int64)
     steps = 0
     while walks.shape[1]:
-        going = np.isin(walks[1], followed)
-        each, protocols = walks[:2, ~going]
-        met[each], ended[each] = protocols == number, True
-        walks = _next_headers(window, rows, begins, walks[:, going])
+        going = followed[walks[1]]
+        if not going.all():
+            each, protocols = walks[:2, ~going]
+            met[each], ended[each] = protocols == number, True
+            walks = walks[:, going]
+        walks = _next_headers(window, rows, begins, walks)
         steps += 1
-        walks = walks[:, (walks[1] != walks[3]) | (walks[2] != walks[4])]
+        circles = (walks[1] == walks[3]) & (walks[2] == walks[4])
+        if circles.any():
+            walks = walks[:, ~circles]
         if steps & (steps - 1) == 0:  # Brent's way to find a circle: a mark that is set ever more rarely
             walks[3:] = walks[1:3]
     return met, None if ended.all() else ended
@@ -63,10 +68,8 @@ def _next_headers(
     window: Window, rows: NDArray[np.int64], starts: NDArray[np.int64], walks: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     each, protocols, after = walks[:3]
-    places = starts[each] + after
-    following, made = window.load(rows[each], 0, 1, places)
-    lengths, also_made = window.load(rows[each], 1, 1, places)
-    by_eights, by_fours = after + (lengths.astype(np.int64) + 1) * 8, (lengths.astype(np.int64) + 2) * 4
-    walks[1:3] = following, np.where(protocols == _AUTHENTICATION, by_fours, by_eights)
-    made = all_of(made, also_made)
+    found, made = window.load(rows[each], 0, 2, starts[each] + after)
+    lengths = (found & np.uint32(255)).astype(np.int64)
+    walks[2] = np.where(protocols == _AUTHENTICATION, (lengths + 2) * 4, after + (lengths + 1) * 8)
+    walks[1] = found >> np.uint32(8)
     return walks if made is None else walks[:, made]
