@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pcap2arrow.reading.text import ip as ip
     from pcap2arrow.reading.text import text as text
     from pcap2arrow.writing.api import export as export
-    from pcap2arrow.writing.api import verify as verify
     from pcap2arrow.writing.api import write_capture as write_capture
+    from pcap2arrow.writing.verification import verify as verify
 
 __version__ = "0.1.0"
 
@@ -39,7 +39,7 @@ _HOMES = {
     "scan": "reading.api",
     "text": "reading.text",
     "vacuum": "dataset.api",
-    "verify": "writing.api",
+    "verify": "writing.verification",
     "write_capture": "writing.api",
 }
 

@@ -22,7 +22,7 @@ def command(dataset: str, as_json: bool) -> int:
 
     from jobs.cli.output import complain, print_json_line, say
     from jobs.reports import named
-    from pcap2arrow.writing.api import verify
+    from pcap2arrow.writing.verification import verify
 
     failed = False
     for report in verify(dataset):

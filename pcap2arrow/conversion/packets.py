@@ -111,7 +111,7 @@ def _octets(
         "header": gather([records.data], 0, packet, header_len),
         "rest": gather([records.data], 0, packet + header_len, caplen - header_len),
         "irregular_head": _irregular_head(records, packet, caplen, irregular),
-        "record_extra": _record_extra(records, packet, caplen),
+        "record_extra": record_extra(records),
     }
 
 
@@ -130,11 +130,11 @@ def _irregular_head(
     )
 
 
-def _record_extra(records: Records, packet: NDArray[np.int64], caplen: NDArray[np.int64]) -> pa.Array:
+def record_extra(records: Records) -> pa.Array:
     """What stands before and after the packet, for records that the other columns can't give back."""
     if not records.verbatim.any():
         return pa.nulls(len(records), pa.large_binary())
-    end = packet + caplen
+    end = records.packet + records.caplen.astype(np.int64)
     start = np.stack([records.start, end], axis=1)
-    length = np.stack([packet - records.start, records.start + records.length - end], axis=1)
+    length = np.stack([records.packet - records.start, records.start + records.length - end], axis=1)
     return joined([records.data], 0, start, np.where(records.verbatim[:, None], length, 0), records.verbatim)

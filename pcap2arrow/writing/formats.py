@@ -15,8 +15,9 @@ from pcap2arrow.errors import ExportError, UsageError
 from pcap2arrow.savefile.pcap import ByteOrder, effective_snap_length
 from pcap2arrow.savefile.pcapng import ENHANCED_PACKET, INTERFACE, SIMPLE_PACKET, Interface
 from pcap2arrow.writing import blocks
+from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.pieces import Octets, joined
-from pcap2arrow.writing.stream import Packets, Traits
+from pcap2arrow.writing.stream import Traits
 
 Format = Literal["auto", "pcap", "nspcap", "pcapng", "original"]
 _Written = Literal["pcap", "nspcap", "pcapng"]

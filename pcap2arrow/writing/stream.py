@@ -2,73 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pcap2arrow.conversion.packets import Placed
+from pcap2arrow.conversion.plan import Unit
+from pcap2arrow.conversion.unit import place
 from pcap2arrow.dataset.log import Dataset
-from pcap2arrow.dataset.snapshot import LiveCapture
+from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import ExportError
-from pcap2arrow.reading.capture import read_tables
 from pcap2arrow.reading.files import read_batches, read_file
+from pcap2arrow.savefile.batch import Window
 from pcap2arrow.savefile.pcap import ByteOrder, PcapHeader
-from pcap2arrow.savefile.pcapng import PACKET_START, SIMPLE_PACKET, Interface, SectionState, starts_section
+from pcap2arrow.savefile.pcapng import Interface, SectionState, starts_section
 from pcap2arrow.savefile.reader import Position, read_header, read_windows
-from pcap2arrow.savefile.source import open_source
-from pcap2arrow.writing.blocks import little_endian_options
+from pcap2arrow.savefile.source import Source, open_source
 from pcap2arrow.writing.original import capture_row, units
-from pcap2arrow.writing.pieces import Octets
+from pcap2arrow.writing.packets import (
+    BEFORE_ANY_TIME,
+    COLUMNS,
+    COLUMNS_AS_SEEN,
+    Packets,
+    for_all,
+    packets_of_records,
+    packets_of_table,
+)
+from pcap2arrow.writing.selection import Chosen, Selection
 
-COLUMNS = [
-    "frame_number", "interface_id", "time", "order_time", "caplen", "frame_len", "header", "rest", "record_extra",
-]  # fmt: skip
-BEFORE_ANY_TIME = np.iinfo(np.int64).min
 _BATCH_ROWS = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Packets:
-    """Packets as columns of one length.
-
-    ``order`` is the greatest time so far in the capture (int64 nanoseconds, :data:`BEFORE_ANY_TIME` before the
-    first); ``time`` is 0 where ``timed`` is False; ``interface`` counts from 0 in the export; ``header`` and ``rest``
-    are the frame; ``options`` those of its pcapng block, little-endian, without an end mark of their own.
-    """
-
-    number: NDArray[np.int64]
-    order: NDArray[np.int64]
-    time: NDArray[np.int64]
-    timed: NDArray[np.bool_]
-    interface: NDArray[np.int64]
-    caplen: NDArray[np.int64]
-    frame_len: NDArray[np.int64]
-    header: Octets
-    rest: Octets
-    options: Octets
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    @classmethod
-    def _of(cls, columns: list[Any]) -> Packets:
-        return cls(*columns)
-
-    def _columns(self) -> list[Any]:
-        return [getattr(self, field.name) for field in fields(self)]
-
-    def take(self, rows: NDArray[Any] | slice) -> Packets:
-        """Some of the packets."""
-        return self._of([c.take(rows) if isinstance(c, Octets) else c[rows] for c in self._columns()])
-
-    @classmethod
-    def concat(cls, parts: list[Packets]) -> Packets:
-        """The packets of all parts."""
-        columns = zip(*(part._columns() for part in parts), strict=True)
-        return cls._of([Octets.concat(c) if isinstance(c[0], Octets) else np.concatenate(c) for c in columns])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +65,21 @@ class Traits:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of a capture's packets.
+
+    ``selection`` chooses them, None takes all; ``is_pcapng`` asks for the options of their blocks; ``as_seen`` for
+    packets as libpcap sees them (see :func:`packets_of_table`).  ``damaged`` is told, where a capture is read, what
+    can't be.
+    """
+
+    selection: Selection | None = None
+    is_pcapng: bool = False
+    as_seen: bool = False
+    damaged: Callable[[str], None] = lambda reason: None
+
+
+@dataclass(frozen=True, slots=True)
 class FileStream:
     """A capture that is read where it is."""
 
@@ -110,10 +91,33 @@ class FileStream:
         """An order that no packet's is below."""
         return BEFORE_ANY_TIME
 
-    def tables(self) -> Iterator[pa.Table]:
-        """The packets, in batches."""
-        for table in read_tables(self.path, name=self.name):
-            yield table.select(COLUMNS)
+    def packets(self, numbers: NDArray[np.int64], wanted: Wanted) -> Iterator[Packets]:
+        """The packets, in batches; ``numbers`` maps interfaces to those of the export."""
+        for placed, chosen in self._windows(wanted):
+            batch = packets_of_records(
+                placed, numbers, chosen, is_pcapng=wanted.is_pcapng, as_seen=wanted.as_seen
+            )
+            if len(batch):
+                yield batch
+
+    def chosen(self, wanted: Wanted) -> Iterator[Chosen]:
+        """Which of the packets are wanted, in batches."""
+        return (chosen for _, chosen in self._windows(wanted))
+
+    def _windows(self, wanted: Wanted) -> Iterator[tuple[Placed, Chosen]]:
+        with open_source(self.path, name=self.name) as source:
+            header = read_header(source)
+            order = _first_order(source.read(0, 12)) if header is None else header.order
+            everything = Unit(0, "", Position(0), source.size, 0, 1, None)
+            for placed, window in place(source, header, everything):
+                if wanted.selection is None:
+                    yield placed, for_all(len(placed))
+                else:
+                    yield placed, wanted.selection.of_records(placed.records, big_endian=order == ">")
+                _tell_damage(source, window, wanted.damaged)
+            if source.cut:
+                reason = f"expected the rest of the capture, found {source.cut}"
+                wanted.damaged(f"{source.name}: offset {source.size}: {reason}")
 
     def traits(self) -> Traits:
         """Read the capture once through.  Raises FormatError where it is none."""
@@ -156,16 +160,37 @@ class TableStream:
         first = self.capture.first_time
         return BEFORE_ANY_TIME if untimed or first is None else first
 
-    def tables(self) -> Iterator[pa.Table]:
-        """The packets, in batches."""
+    def packets(self, numbers: NDArray[np.int64], wanted: Wanted) -> Iterator[Packets]:
+        """The packets, in batches; ``numbers`` maps interfaces to those of the export."""
+        columns = COLUMNS_AS_SEEN if wanted.as_seen else COLUMNS
+        for unit, of_files in self._units(wanted):
+            for table, chosen in _tables(self.dataset, unit, of_files, columns):
+                batch = packets_of_table(
+                    table, numbers, chosen, is_pcapng=wanted.is_pcapng, as_seen=wanted.as_seen
+                )
+                if len(batch):
+                    yield batch
+
+    def chosen(self, wanted: Wanted) -> Iterator[Chosen]:
+        """Which of the packets are wanted, in batches; not in the capture's order."""
+        return (chosen for _, of_files in self._units(wanted) for chosen in of_files)
+
+    def _units(self, wanted: Wanted) -> Iterator[tuple[list[DataFile], list[Chosen]]]:
+        """Files of packets, by unit, and which of their packets are wanted; files without any are left out."""
+        is_big = (
+            wanted.selection is not None and capture_row(self.dataset, self.capture)["byte_order"] == "big"
+        )
         for unit in units(self.capture):
-            files = [file for file in unit if file.table == "packets"]
-            if len(files) == 1:
-                yield from read_batches(self.dataset, files[0], columns=COLUMNS, rows=_BATCH_ROWS)
-            elif files:
-                yield pa.concat_tables(
-                    [read_file(self.dataset, file, columns=COLUMNS) for file in files]
-                ).sort_by("frame_number")
+            files, of_files = list[DataFile](), list[Chosen]()
+            for file in unit:
+                if file.table == "packets":
+                    chosen = for_all(file.rows)
+                    if wanted.selection is not None:
+                        chosen = wanted.selection.of_file(self.dataset, file, big_endian=is_big)
+                    if wanted.selection is None or chosen.any():
+                        files.append(file)
+                        of_files.append(chosen)
+            yield files, of_files
 
     def traits(self) -> Traits:
         """Read a few columns of the capture."""
@@ -206,6 +231,27 @@ def open_stream(dataset: Dataset, capture: LiveCapture) -> Stream:
     if "frames=referenced" in capture.options.split():
         return FileStream(capture.source.path, capture.name)
     raise ExportError(f"{capture.name}: converted with --frames none: there are no octets to write")
+
+
+def _tables(
+    dataset: Dataset, files: list[DataFile], of_files: list[Chosen], columns: list[str]
+) -> Iterator[tuple[pa.Table, Chosen]]:
+    """Tables of a unit's packets in the capture's order, with which of them are wanted."""
+    if len(files) == 1:
+        (file,), (chosen,), at = files, of_files, 0
+        for table in read_batches(dataset, file, columns=columns, rows=_BATCH_ROWS):
+            yield table, chosen[at : at + len(table)]
+            at += len(table)
+    elif files:
+        whole = pa.concat_tables([read_file(dataset, file, columns=columns) for file in files])
+        order = np.argsort(whole["frame_number"].to_numpy())
+        yield whole.take(order), np.concatenate(of_files)[order]
+
+
+def _tell_damage(source: Source, window: Window, damaged: Callable[[str], None]) -> None:
+    for gap in window.gaps:
+        if gap.reason:
+            damaged(f"{source.name}: offset {gap.offset}: {gap.reason}")
 
 
 class _Seen:
@@ -256,43 +302,3 @@ def _in_section_order(blocks: list[Block]) -> tuple[Block, ...]:
         order = starts_section(block.octets[:12]) or order
         result.append(Block(block.octets, order))
     return tuple(result)
-
-
-def packets(table: pa.Table, numbers: NDArray[np.int64], *, is_pcapng: bool) -> Packets:
-    """The rows of a packet table as an export takes them; ``numbers`` maps interfaces to those of the export."""
-    time = table["time"].cast(pa.int64())
-    order = pa.compute.coalesce(table["order_time"].cast(pa.int64()), time, pa.scalar(BEFORE_ANY_TIME))
-    caplen = table["caplen"].to_numpy().astype(np.int64)
-    return Packets(
-        number=table["frame_number"].to_numpy().astype(np.int64),
-        order=order.to_numpy(),
-        time=time.fill_null(0).to_numpy(),
-        timed=np.asarray(time.combine_chunks().is_valid()),
-        interface=numbers[table["interface_id"].fill_null(0).to_numpy()],
-        caplen=caplen,
-        frame_len=table["frame_len"].to_numpy().astype(np.int64),
-        header=Octets.column(table["header"]),
-        rest=Octets.column(table["rest"]),
-        options=_options(table["record_extra"], caplen) if is_pcapng else Octets.empty(len(table)),
-    )
-
-
-def _options(extra: pa.ChunkedArray, caplen: NDArray[np.int64]) -> Octets:
-    """Options of packet blocks; those of big-endian sections are turned, one by one: they are few."""
-    octets = Octets.column(extra)
-    if extra.null_count == len(extra):
-        return octets
-    rows = np.flatnonzero(octets.length)
-    first, last = octets.octet(rows, 0), octets.octet(rows, 3)
-    big = np.zeros(len(octets), np.bool_)
-    big[rows] = first == 0
-    kind = np.zeros(len(octets), np.int64)
-    kind[rows] = np.where(first == 0, last, first)
-    head = np.select([kind == number for number in PACKET_START], list(PACKET_START.values()), 0)
-    skip = np.where(kind == SIMPLE_PACKET, octets.length, head + (-caplen % 4))
-    result = octets.cut(skip, octets.length - skip - 4)
-    turned = np.flatnonzero(big & (result.length > 0))
-    if not len(turned):
-        return result
-    values = [little_endian_options(octets, ">") for octets in result.take(turned).to_bytes()]
-    return result.replaced(turned, Octets.of(values))

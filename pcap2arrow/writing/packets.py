@@ -1,0 +1,184 @@
+"""Packets as an export takes them: from the packet table, or straight from a capture's records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pcap2arrow.arrays import gather
+from pcap2arrow.conversion.packets import Placed, record_extra
+from pcap2arrow.savefile.pcapng import PACKET_START, SIMPLE_PACKET
+from pcap2arrow.writing.blocks import little_endian_options
+from pcap2arrow.writing.pieces import Octets
+from pcap2arrow.writing.selection import Chosen
+
+COLUMNS = [
+    "frame_number", "interface_id", "time", "order_time", "caplen", "frame_len", "header", "rest", "record_extra",
+]  # fmt: skip
+"""Columns of the packet table that an export reads."""
+
+COLUMNS_AS_SEEN = [*COLUMNS, "filter_len", "time_raw"]
+"""Columns that are read where packets are to be written as libpcap sees them."""
+
+BEFORE_ANY_TIME = np.iinfo(np.int64).min
+_NANOS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """Packets as columns of one length.
+
+    ``order`` is the greatest time so far in the capture (int64 nanoseconds, :data:`BEFORE_ANY_TIME` before the
+    first); ``time`` is 0 where ``timed`` is False, and ``carried`` how many of its seconds the record of a pcap has
+    written as sub-seconds; ``interface`` counts from 0 in the export; ``header`` and ``rest`` are the frame, of which
+    ``caplen`` octets are written; ``options`` those of its pcapng block, little-endian, without an end mark of their
+    own.  ``chosen`` says for which captures the packets are, one column each; without columns they are for all.
+    """
+
+    number: NDArray[np.int64]
+    order: NDArray[np.int64]
+    time: NDArray[np.int64]
+    timed: NDArray[np.bool_]
+    carried: NDArray[np.int64]
+    interface: NDArray[np.int64]
+    caplen: NDArray[np.int64]
+    frame_len: NDArray[np.int64]
+    header: Octets
+    rest: Octets
+    options: Octets
+    chosen: Chosen
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @classmethod
+    def _of(cls, columns: list[Any]) -> Packets:
+        return cls(*columns)
+
+    def _columns(self) -> list[Any]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def take(self, rows: NDArray[Any] | slice) -> Packets:
+        """Some of the packets."""
+        return self._of([c.take(rows) if isinstance(c, Octets) else c[rows] for c in self._columns()])
+
+    def of_target(self, number: int) -> Packets:
+        """Those that are for the capture of that number."""
+        if not self.chosen.shape[1] or self.chosen[:, number].all():
+            return self
+        return self.take(np.flatnonzero(self.chosen[:, number]))
+
+    @classmethod
+    def concat(cls, parts: list[Packets]) -> Packets:
+        """The packets of all parts."""
+        columns = zip(*(part._columns() for part in parts), strict=True)
+        return cls._of([Octets.concat(c) if isinstance(c[0], Octets) else np.concatenate(c) for c in columns])
+
+
+def for_all(rows: int) -> Chosen:
+    """That many packets which are for every capture."""
+    return np.empty((rows, 0), np.bool_)
+
+
+def packets_of_table(
+    table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen, *, is_pcapng: bool, as_seen: bool = False
+) -> Packets:
+    """The rows of a packet table that are chosen; ``numbers`` maps interfaces to those of the export.
+
+    ``as_seen``, which asks for :data:`COLUMNS_AS_SEEN`, cuts packets to what libpcap sees and keeps sub-seconds as
+    they are in a pcap.
+    """
+    time = table["time"].cast(pa.int64())
+    order = pc.coalesce(table["order_time"].cast(pa.int64()), time, pa.scalar(BEFORE_ANY_TIME))
+    stamp = time.fill_null(0).to_numpy()
+    caplen = table["caplen"].to_numpy().astype(np.int64)
+    carried = np.zeros(len(table), np.int64)
+    if as_seen:
+        raw = pc.if_else(table["interface_id"].is_null(), table["time_raw"], None)  # a pcapng's are ticks
+        carried = _carried(stamp, raw.fill_null(0).to_numpy(), np.asarray(raw.combine_chunks().is_valid()))
+    whole = Packets(
+        number=table["frame_number"].to_numpy().astype(np.int64),
+        order=order.to_numpy(),
+        time=stamp,
+        timed=np.asarray(time.combine_chunks().is_valid()),
+        carried=carried,
+        interface=numbers[table["interface_id"].fill_null(0).to_numpy()],
+        caplen=table["filter_len"].to_numpy().astype(np.int64) if as_seen else caplen,
+        frame_len=table["frame_len"].to_numpy().astype(np.int64),
+        header=Octets.column(table["header"]),
+        rest=Octets.column(table["rest"]),
+        options=_options(table["record_extra"], caplen) if is_pcapng else Octets.empty(len(table)),
+        chosen=chosen,
+    )
+    rows = _rows(chosen)
+    return whole if rows is None else whole.take(rows)
+
+
+def packets_of_records(
+    placed: Placed, numbers: NDArray[np.int64], chosen: Chosen, *, is_pcapng: bool, as_seen: bool = False
+) -> Packets:
+    """The same of a window's records; octets are copied out of the window."""
+    rows = _rows(chosen)
+    if rows is not None:
+        placed, chosen = placed.rows(rows), chosen[rows]
+    records = placed.records
+    time = np.where(records.time_valid, records.time, 0)
+    caplen = records.caplen.astype(np.int64)
+    written = records.filter_len.astype(np.int64) if as_seen else caplen
+    is_carried = records.time_raw_needed & (records.interface is None)
+    interface = 0 if records.interface is None else records.interface
+    return Packets(
+        number=placed.frame_number.astype(np.int64),
+        order=np.where(placed.order_valid, placed.order, BEFORE_ANY_TIME),
+        time=time,
+        timed=records.time_valid,
+        carried=_carried(time, records.time_raw, is_carried),
+        interface=np.broadcast_to(numbers[interface], len(placed)),
+        caplen=written,
+        frame_len=records.frame_len.astype(np.int64),
+        header=Octets.column(gather([records.data], 0, records.packet, written)),
+        rest=Octets.empty(len(placed)),
+        options=_options(record_extra(records), caplen) if is_pcapng else Octets.empty(len(placed)),
+        chosen=chosen,
+    )
+
+
+def _rows(chosen: Chosen) -> NDArray[np.intp] | None:
+    """The packets that are for any capture; None where all are."""
+    if not chosen.shape[1]:
+        return None
+    wanted = chosen.any(axis=1)
+    return None if wanted.all() else np.flatnonzero(wanted)
+
+
+def _carried(
+    time: NDArray[np.int64], raw: NDArray[np.uint64], is_raw: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Seconds of a pcap's time that its record has as sub-seconds; ``raw`` is seconds << 32 | sub-seconds."""
+    return np.where(is_raw, time // _NANOS - (raw >> np.uint64(32)).astype(np.int64), 0)
+
+
+def _options(extra: pa.ChunkedArray | pa.Array, caplen: NDArray[np.int64]) -> Octets:
+    """Options of packet blocks; those of big-endian sections are turned, one by one: they are few."""
+    octets = Octets.column(extra)
+    if extra.null_count == len(extra):
+        return octets
+    rows = np.flatnonzero(octets.length)
+    first, last = octets.octet(rows, 0), octets.octet(rows, 3)
+    big = np.zeros(len(octets), np.bool_)
+    big[rows] = first == 0
+    kind = np.zeros(len(octets), np.int64)
+    kind[rows] = np.where(first == 0, last, first)
+    head = np.select([kind == number for number in PACKET_START], list(PACKET_START.values()), 0)
+    skip = np.where(kind == SIMPLE_PACKET, octets.length, head + (-caplen % 4))
+    result = octets.cut(skip, octets.length - skip - 4)
+    turned = np.flatnonzero(big & (result.length > 0))
+    if not len(turned):
+        return result
+    values = [little_endian_options(octets, ">") for octets in result.take(turned).to_bytes()]
+    return result.replaced(turned, Octets.of(values))

@@ -1,0 +1,73 @@
+"""Exports of whole captures, octet for octet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pcap2arrow.errors import ExportError, Pcap2ArrowError, UsageError
+from pcap2arrow.savefile.source import open_source
+from pcap2arrow.writing.merge import ahead
+from pcap2arrow.writing.original import rebuild
+from pcap2arrow.writing.stream import FileStream, Stream, TableStream
+from pcap2arrow.writing.target import STANDARD_OUTPUT, ExportReport, Target, open_target, write_octets
+
+_COPY_STEP = 4 << 20
+
+
+def export_originals(streams: list[Stream], target: Target) -> ExportReport:
+    """Write one capture to a file, or all of them to a folder under their names."""
+    into_folder = isinstance(target, str | os.PathLike) and (
+        os.fspath(target).endswith("/") or (os.fspath(target) != STANDARD_OUTPUT and Path(target).is_dir())
+    )
+    if into_folder:
+        assert isinstance(target, str | os.PathLike)
+        return _export_folder(streams, Path(target))
+    if len(streams) != 1:
+        raise UsageError(
+            f"original: expected one capture (pick it by name) or a folder, found {len(streams)} captures"
+        )
+    with open_target(target) as (file, name):
+        octets = sum(write_octets(file, stretch) for stretch in _original(streams[0]))
+    return ExportReport(None, octets, (name,))
+
+
+def _export_folder(streams: list[Stream], folder: Path) -> ExportReport:
+    octets, files, errors = 0, list[str](), list[str]()
+    for stream in streams:
+        for name in _names(stream):
+            try:
+                path = folder / _inside(name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open_target(path) as (file, _):
+                    octets += sum(write_octets(file, stretch) for stretch in _original(stream))
+                files.append(str(path))
+            except (Pcap2ArrowError, OSError) as error:
+                errors.append(f"{name}: {error}")
+    return ExportReport(None, octets, tuple(files), tuple(errors))
+
+
+def _names(stream: Stream) -> list[str]:
+    """Every name of the stream's content."""
+    if isinstance(stream, FileStream):
+        return [stream.name]
+    return [live.name for live in stream.dataset.snapshot().of_content(stream.capture)]
+
+
+def _inside(name: str) -> PurePosixPath:
+    """A capture's name as a path that stays inside the folder.  Raises ExportError where it would not."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+        raise ExportError("its name leads out of the folder: pick it by its name and give a file")
+    return path
+
+
+def _original(stream: Stream) -> Iterator[Any]:
+    if isinstance(stream, TableStream):
+        yield from ahead(rebuild(stream.dataset, stream.capture))
+        return
+    with open_source(stream.path, name=stream.name) as source:
+        for offset in range(0, source.size, _COPY_STEP):
+            yield source.read(offset, _COPY_STEP)
