@@ -13,7 +13,8 @@ from pcap2arrow.conversion.options import Options
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.errors import DatasetError, UsageError
 from pcap2arrow.inputs import Input, Inputs
-from pcap2arrow.savefile.source import STANDARD_INPUT, is_url
+from pcap2arrow.savefile.source import STANDARD_INPUT
+from pcap2arrow.urls import is_url
 
 _PROCESSES_FROM = 256 << 20  # octets of captures
 

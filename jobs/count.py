@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.reports import named
+from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.errors import FilterError, Pcap2ArrowError, UsageError
-from pcap2arrow.reading.api import info, is_dataset
 
 if TYPE_CHECKING:
     from jobs.filters import FilterLine
@@ -33,11 +33,13 @@ def count(sources: Iterable[str | os.PathLike[str]]) -> Count:
 
     A capture that a dataset holds under two names counts once.
     """
-    packets, errors = 0, []
+    packets, errors = 0, list[str]()
     for source in sources:
         if is_dataset(source):
             packets += sum(file.rows for file in open_dataset(source).snapshot().files("packets"))
             continue
+        from pcap2arrow.reading.api import info
+
         for capture in info(source):
             packets += capture["packets"] or 0
             if capture["error"]:
@@ -122,18 +124,18 @@ def _dataset_tasks(dataset: Dataset, filters: Sequence[Filter]) -> Iterator[Call
 
 def _big_endian(dataset: Dataset, captures: Sequence[LiveCapture]) -> frozenset[int]:
     """The captures with link headers in the order of a big-endian machine."""
-    from pcap2arrow.writing.original import capture_row
     from queries.filters.compiled import HOST_ORDER_LINK_TYPES
 
     def may_be_swapped(live: LiveCapture) -> bool:
         ranges = [file.ranges.get("link_type", (0, 65535)) for file in live.files if file.table == "packets"]
         return any(least <= each <= greatest for least, greatest in ranges for each in HOST_ORDER_LINK_TYPES)
 
-    return frozenset(
-        live.capture_id
-        for live in captures
-        if may_be_swapped(live) and capture_row(dataset, live)["byte_order"] == "big"
-    )
+    def is_swapped(live: LiveCapture) -> bool:
+        from pcap2arrow.writing.original import capture_row
+
+        return bool(capture_row(dataset, live)["byte_order"] == "big")
+
+    return frozenset(live.capture_id for live in captures if may_be_swapped(live) and is_swapped(live))
 
 
 def _count_without_octets(dataset: Dataset, live: LiveCapture, filters: Sequence[Filter]) -> Tally:

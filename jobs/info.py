@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from jobs.reports import named, octets_text, time_text
+from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.numbers import LinkType
-from pcap2arrow.reading.api import info, is_dataset
+from pcap2arrow.reading.api import info
 
 HEADINGS = ("name", "format", "packets", "size", "first", "last", "link types", "damage")
 NUMBERS = ("packets", "size")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from pcap2arrow.conversion.api import ConversionReport
+if TYPE_CHECKING:
+    from pcap2arrow.conversion.api import ConversionReport
 
 _STATUSES = {
     "converted": "converted",

@@ -19,7 +19,7 @@ def check_source(argument: str) -> str:
 
 def check_dataset(argument: str) -> str:
     """A dataset that is there.  Raises UsageError for anything else."""
-    from pcap2arrow.reading.api import is_dataset
+    from pcap2arrow.dataset.api import is_dataset
 
     if not is_dataset(argument):
         raise UsageError(f"{argument}: no dataset here")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pcap2arrow.errors import SourceError
 from pcap2arrow.savefile.reader import is_capture
-from pcap2arrow.savefile.source import STANDARD_INPUT, is_url, peek
+from pcap2arrow.savefile.source import STANDARD_INPUT, peek
+from pcap2arrow.urls import is_url
 
 
 @dataclass(frozen=True, slots=True)

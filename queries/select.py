@@ -11,7 +11,7 @@ import polars as pl
 
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import HOST_ORDER_LINK_TYPES, Filter, LinkFilter
-from queries.filters.verdicts import TablePackets, verdicts
+from queries.filters.verdicts import TablePackets, no_octets, verdicts
 
 if TYPE_CHECKING:
     from pcap2arrow.dataset.log import Dataset
@@ -65,7 +65,10 @@ class FilePackets:
 
     def _read(self, columns: Sequence[str], where: pl.Expr | None) -> pl.DataFrame:
         packets = _scan(self.paths)
-        return (packets if where is None else packets.filter(where)).select(columns).collect()
+        try:
+            return (packets if where is None else packets.filter(where)).select(columns).collect()
+        except pl.exceptions.ColumnNotFoundError:
+            raise no_octets() from None
 
     def __len__(self) -> int:
         return self.rows

@@ -5,12 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 
 from pcap2arrow.dataset import log
-from pcap2arrow.dataset.log import open_dataset
+from pcap2arrow.dataset.log import MANIFEST, open_dataset
 from pcap2arrow.dataset.snapshot import Table
 from pcap2arrow.dataset.vacuum import VacuumReport
 from pcap2arrow.dataset.vacuum import vacuum as vacuum_open
+from pcap2arrow.errors import Pcap2ArrowError
+from pcap2arrow.urls import is_url
+
+
+def is_dataset(source: str | os.PathLike[str]) -> bool:
+    """Whether a path or URL is that of a dataset."""
+    where = os.fspath(source)
+    if not is_url(where):
+        return (Path(where) / MANIFEST).is_dir()
+    try:
+        open_dataset(where)
+    except Pcap2ArrowError:
+        return False
+    return True
 
 
 def files(

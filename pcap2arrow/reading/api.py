@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcap2arrow import schema
 from pcap2arrow.conversion.capture import capture_row, scan_alone
 from pcap2arrow.conversion.options import OnError, Options
-from pcap2arrow.dataset.log import MANIFEST, open_dataset
+from pcap2arrow.dataset.api import is_dataset
+from pcap2arrow.dataset.log import open_dataset
 from pcap2arrow.errors import Pcap2ArrowError
 from pcap2arrow.inputs import Input, find_captures
 from pcap2arrow.reading import extensions
 from pcap2arrow.reading.capture import read_tables
 from pcap2arrow.savefile.reader import read_header
-from pcap2arrow.savefile.source import is_url, open_source
+from pcap2arrow.savefile.source import open_source
 from pcap2arrow.writing.original import capture_row as stored_row
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
-
-
-def is_dataset(source: str | os.PathLike[str]) -> bool:
-    """Whether a path or URL is that of a dataset."""
-    where = os.fspath(source)
-    if not is_url(where):
-        return (Path(where) / MANIFEST).is_dir()
-    try:
-        open_dataset(where)
-    except Pcap2ArrowError:
-        return False
-    return True
 
 
 def scan(source: str | os.PathLike[str], *, version: int | None = None) -> pl.LazyFrame:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pcap2arrow.dataset.snapshot import Source as Stamp
 from pcap2arrow.errors import LimitError, SourceError
 from pcap2arrow.savefile.batch import PAD
+from pcap2arrow.urls import is_url
 
 STANDARD_INPUT = "-"
 MAX_RATIO = 2048
@@ -135,11 +136,6 @@ def stamp(path: str) -> Stamp:
     except (OSError, ValueError, ImportError) as error:
         raise SourceError(f"{path}: {_reason(error)}") from error
     return Stamp(str(Path(path).absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
-
-
-def is_url(path: str) -> bool:
-    """Whether a path names a place by URL, such as ``s3://bucket/key``."""
-    return "://" in path
 
 
 def compression_of(head: bytes) -> str | None:

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pcap2arrow.errors import FilterError
 from queries.filters.columns import ColumnPlan, column_plan
 from queries.filters.generate import generated
 from queries.filters.names import Names
 from queries.filters.parser import parse
-from queries.filters.plan import Plan, plan
 from queries.filters.program import Program
 from queries.filters.reach import accepts_nothing
 from queries.filters.terms import Term
+
+if TYPE_CHECKING:
+    from queries.filters.plan import Plan
 
 HOST_ORDER_LINK_TYPES = frozenset({0})
 """Link types whose header is in the byte order of the machine that captured: NULL."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LinkFilter:
     """A filter for frames of one link type.
 
-    ``plan`` runs on octets; ``columns`` on columns of the packet table (None: that tells nothing).
+    ``program`` runs on octets, ``columns`` on columns of the packet table (None: that tells nothing).
     ``accepts_nothing`` says that no frame can match: libpcap's optimiser refuses such an expression.
     """
 
     program: Program
-    plan: Plan
     columns: ColumnPlan | None
     accepts_nothing: bool
+    _plan: Plan | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """The program, ready to run; made when it is first asked for."""
+        if self._plan is None:
+            from queries.filters.plan import plan
+
+            self._plan = plan(self.program)
+        return self._plan
 
     @property
     def accepts_everything(self) -> bool:
@@ -70,7 +82,7 @@ class Filter:
             self.term, link_type=link_type, netmask=self.netmask, names=self.names, swapped=big_endian
         )
         columns = None if made.code is None else column_plan(made.code, link_type)
-        return LinkFilter(made.program, plan(made.program), columns, accepts_nothing(made.program))
+        return LinkFilter(made.program, columns, accepts_nothing(made.program))
 
 
 def compile_filter(text: str, *, names: Names | None = None, netmask: int = 0) -> Filter:

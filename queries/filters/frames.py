@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
+
+_FEW = 1 << 12  # rows that are joined in Python sooner than PyArrow is imported
 
 Rows = NDArray[np.int64]
 """Numbers of rows, from 0."""
@@ -42,6 +43,9 @@ class Slices:
 
         Of large_binary in one chunk nothing is copied (so ask once per record batch); other types and more chunks are.
         """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         array = column
         if isinstance(column, pa.ChunkedArray):
             array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
@@ -59,7 +63,12 @@ class Slices:
     @classmethod
     def of_polars(cls, column: pl.Series) -> Slices:
         """A Binary column, its octets copied once into one buffer: select rows first. Null is empty."""
-        return cls.of_arrow(column.to_arrow())
+        if len(column) > _FEW:
+            return cls.of_arrow(column.to_arrow())
+        octets = [each or b"" for each in column]
+        ends = np.cumsum([len(each) for each in octets], dtype=np.int64)
+        data = np.frombuffer(b"".join(octets), np.uint8)
+        return cls(data, np.concatenate([np.zeros(min(len(octets), 1), np.int64), ends[:-1]]), ends)
 
     @classmethod
     def of_buffer(

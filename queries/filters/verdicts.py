@@ -38,6 +38,13 @@ class Packets(Protocol):
     def __len__(self) -> int: ...
 
 
+def no_octets() -> UsageError:
+    """The error for a table without the columns that a filter needs."""
+    return UsageError(
+        "the filter must look at octets of frames, but they were not stored: convert with --frames stored"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TablePackets:
     """Packets in memory."""
@@ -50,12 +57,8 @@ class TablePackets:
 
     def some(self, columns: Sequence[str], rows: pl.Series, where: pl.Expr | None) -> pl.DataFrame:
         """Those columns of some packets.  Raises UsageError where the table has no octets."""
-        missing = [column for column in columns if column not in self.table.columns]
-        if missing:
-            raise UsageError(
-                f"the filter must look at octets, but the table has no {' and '.join(missing)}: "
-                "convert with --frames stored"
-            )
+        if not set(columns) <= set(self.table.columns):
+            raise no_octets()
         return self.table.select(columns)[rows]
 
     def __len__(self) -> int:
@@ -83,10 +86,9 @@ def verdicts(
             rows = pl.int_range(len(packets), eager=True, dtype=pl.UInt32)
             answers.append(pl.Series(_run(each, packets, rows, None), dtype=pl.Boolean))
         else:
-            answer = table.select(plan.regular.alias("regular"))["regular"]
+            answer = table.select(plan.expression.alias("told"))["told"]
             if len(irregular):
-                careful = table[irregular].select(plan.irregular.alias("irregular"))["irregular"]
-                answer = _scattered(answer, irregular, heads.settled(each, careful))
+                answer = _scattered(answer, irregular, heads.verdicts(each))
             answers.append(answer if plan.complete else _by_octets(each, plan, answer, packets))
     return answers
 
@@ -105,7 +107,7 @@ def _by_octets(chosen: LinkFilter, plan: ColumnPlan, answers: pl.Series, packets
     rows = answers.is_null().arg_true()
     if not len(rows):
         return answers
-    where = ~pl.col(_IRREGULAR) & plan.regular.is_null()
+    where = ~pl.col(_IRREGULAR) & plan.expression.is_null()
     return _scattered(answers, rows, pl.Series(_run(chosen, packets, rows, where), dtype=pl.Boolean))
 
 
@@ -131,27 +133,22 @@ class _Heads:
     irregular: pl.Series
     table: pl.DataFrame | None = None
 
-    def settled(self, chosen: LinkFilter, answers: pl.Series) -> pl.Series:
-        """The verdicts on the irregular packets, those that are null found by octets."""
+    def verdicts(self, chosen: LinkFilter) -> pl.Series:
+        """The verdicts on the irregular packets."""
         from queries.filters.frames import Frames, Slices
         from queries.filters.machine import run
 
-        rows = answers.is_null().arg_true()
-        if not len(rows):
-            return answers
         if self.table is None:
             self.table = self._read(HEAD_COLUMNS)
-        heads = self.table[rows]
+        heads = self.table
 
         def rest(again: NDArray[np.int64]) -> Slices:
-            whole = self._read(["header", "rest"])[rows][again]
+            whole = self._read(["header", "rest"])[again]
             after = (pl.col("header") + pl.col("rest")).bin.slice(IRREGULAR_HEAD)
             return Slices.of_polars(whole.select(after).to_series())
 
-        found = run(
-            chosen.plan, Frames.of_polars(heads[_HEAD], heads["filter_len"], heads["frame_len"], rest=rest)
-        )
-        return _scattered(answers, rows, pl.Series(found, dtype=pl.Boolean))
+        frames = Frames.of_polars(heads[_HEAD], heads["filter_len"], heads["frame_len"], rest=rest)
+        return pl.Series(run(chosen.plan, frames), dtype=pl.Boolean)
 
     def _read(self, columns: Sequence[str]) -> pl.DataFrame:
         return self.packets.some(columns, self.irregular, pl.col(_IRREGULAR))

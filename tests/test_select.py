@@ -1,0 +1,191 @@
+"""Counting and selecting by filters, on datasets and captures, beside libpcap."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import pcap2arrow
+import queries
+from jobs.count import count_selected, counted_lines
+from jobs.filters import read_filters
+from pcap2arrow.errors import FilterError, UsageError
+from queries.filters.compiled import compile_filter
+from queries.filters.names import Names
+from tests.blocks import pcap_header, pcap_record
+from tests.commands import PROJECT, SAMPLE, run
+from tests.oracles import libpcap
+
+EXPRESSIONS = (
+    *("tcp", "udp port 53", "not tcp", "ip[2:2] > 60", "tcp[13] & 3 != 0", "len > 100 and ip", "vlan", "arp"),
+    *("", "ip and ip6", "ether[100] = 1 or tcp", "tcp[((tcp[12:1] & 0xf0) >> 2):4] = 0x47455420"),
+)
+"""Of the kinds that columns answer wholly, partly, and not at all; that select everything, and nothing."""
+
+needs_libpcap = pytest.mark.skipif(libpcap.missing() is not None, reason=libpcap.missing() or "")
+
+
+def _matches(expression: str, packets: pl.DataFrame, *, dlt: int = 1, swapped: bool = False) -> list[bool]:
+    """What libpcap says of each packet."""
+    oracle = libpcap.compile(expression, dlt=dlt, swapped=swapped)
+    frames = packets.select((pl.col("header") + pl.col("rest")).alias("frame"), "filter_len", "frame_len")
+    return [
+        oracle.matches(frame[:filter_len], frame_len) for frame, filter_len, frame_len in frames.iter_rows()
+    ]
+
+
+def _counts(*sources: Path, expressions: tuple[str, ...] = EXPRESSIONS) -> list[int]:
+    return count_selected(sources, [compile_filter(text) for text in expressions]).tally.packets
+
+
+@pytest.fixture(scope="module")
+def sample() -> pl.DataFrame:
+    return pcap2arrow.scan(SAMPLE).collect()
+
+
+@pytest.fixture(scope="module", params=["stored", "referenced"])
+def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset") / request.param
+    pcap2arrow.convert([SAMPLE], folder, frames=request.param)
+    return folder
+
+
+@needs_libpcap
+def test_counts_are_those_of_libpcap(dataset: Path, sample: pl.DataFrame) -> None:
+    counted = _counts(dataset)
+    assert counted == [sum(_matches(text, sample)) for text in EXPRESSIONS]
+    assert counted == _counts(SAMPLE)
+    assert len(set(counted)) > 5
+
+
+def test_sources_add_up(dataset: Path) -> None:
+    assert _counts(dataset, SAMPLE) == [2 * packets for packets in _counts(SAMPLE)]
+
+
+def test_octets_are_asked_for_only_where_columns_do_not_tell(tmp_path: Path) -> None:
+    dataset = tmp_path / "dataset"
+    pcap2arrow.convert([SAMPLE], dataset, frames="none")
+    assert _counts(dataset, expressions=("udp port 53",)) == _counts(SAMPLE, expressions=("udp port 53",))
+    with pytest.raises(UsageError, match="octets"):
+        _counts(dataset, expressions=("tcp[60] = 0",))
+
+
+@needs_libpcap
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_null_link_headers_are_in_the_order_of_their_capture(tmp_path: Path, order: str) -> None:
+    ip = bytes.fromhex("4500001c000000004011") + bytes(18)
+    frames = [number.to_bytes(4, ends) + ip for number in (2, 30) for ends in ("little", "big")]
+    capture = tmp_path / "null.pcap"
+    capture.write_bytes(
+        pcap_header(order, link_word=0) + b"".join(pcap_record(order, frame) for frame in frames)
+    )
+    dataset = tmp_path / "dataset"
+    pcap2arrow.convert([capture, SAMPLE], dataset)
+    expected = _matches("ip", pcap2arrow.scan(capture).collect(), dlt=0, swapped=order == ">")
+    assert sum(expected) == 1
+    assert _counts(capture, expressions=("ip",)) == [1]
+    assert _counts(dataset, expressions=("ip",))[0] == 1 + _counts(SAMPLE, expressions=("ip",))[0]
+
+
+def test_a_filter_that_means_nothing_on_one_link_type_still_runs_on_others(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.pcap"
+    raw.write_bytes(pcap_header("<", link_word=101) + pcap_record("<", bytes.fromhex("45") + bytes(19)))
+    done = run("count", raw, SAMPLE, "-f", "ether multicast")
+    assert int(done.stdout) == _counts(SAMPLE, expressions=("ether multicast",))[0]
+    assert "link type 101" in done.stderr
+    assert run("count", raw, "-f", "ether multicast", code=2).stdout == ""
+
+
+def test_many_filters_in_one_pass_name_those_that_are_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "filters.txt"
+    file.write_text("# ports\nudp port 53\n\ntcp port\nip and ip6\n")
+    done = run("count", SAMPLE, "--filters", file, code=1)
+    (packets,) = _counts(SAMPLE, expressions=("udp port 53",))
+    assert done.stdout.splitlines() == [
+        f"{packets}\tudp port 53",
+        "ERROR\ttcp port\tcan't parse filter expression: syntax error",
+        "0\tip and ip6",
+    ]
+    assert "rejects all packets" in done.stderr
+    lines = read_filters(str(file), names=Names.empty(), netmask=0)
+    assert [line.number for line in lines] == [2, 4, 5]
+    filters = [line.filter for line in lines if not isinstance(line.filter, FilterError)]
+    assert counted_lines(lines, count_selected([SAMPLE], filters).tally) == done.stdout.splitlines()
+
+
+def test_a_wrong_filter_is_underlined_and_nothing_is_done() -> None:
+    done = run("count", SAMPLE, "-f", "ip proto tcp", code=2)
+    assert (done.stdout, done.stderr.count("^^^")) == ("", 1)
+    assert "\\tcp" in done.stderr
+
+
+def test_damage_is_reported_beside_the_count(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.pcap"
+    record = pcap_record("<", bytes(60))
+    cut.write_bytes(pcap_header("<") + record + record[:-1])
+    done = run("count", cut, "-f", "len = 60", code=1)
+    assert done.stdout == "1\n"
+    assert "offset 100" in done.stderr
+
+
+@needs_libpcap
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_frames_of_polars_are_filtered(expression: str, dataset: Path, sample: pl.DataFrame) -> None:
+    expected = sample.filter(pl.Series(_matches(expression, sample), dtype=pl.Boolean))[
+        "frame_number"
+    ].to_list()
+    if dataset.name == "stored":
+        lazy = pcap2arrow.scan(dataset)
+        assert lazy.pcap.filter(expression).collect()["frame_number"].sort().to_list() == expected
+        by_type = lazy.filter(queries.pcap_filter(expression, link_type=1))
+        assert by_type.collect()["frame_number"].sort().to_list() == expected
+    assert sample.pcap.filter(expression)["frame_number"].to_list() == expected
+
+
+def test_columns_do_where_the_link_type_is_known(sample: pl.DataFrame) -> None:
+    narrow = sample.lazy().select("eth_type", "ip_proto", "src_port", "dst_port", "ip_frag_offset", "irregular",
+                                  "irregular_head", "filter_len", "frame_len", "link_type")  # fmt: skip
+    expected = len(sample.pcap.filter("udp port 53"))
+    assert narrow.filter(queries.pcap_filter("udp port 53", link_type=1)).collect().height == expected > 0
+    with pytest.raises(FilterError, match="802"):
+        queries.pcap_filter("type mgt", link_type=1)
+
+
+def test_polars_knows_packets_whichever_is_imported_first() -> None:
+    for program in ("import polars, queries", f"import queries, pcap2arrow; pcap2arrow.scan('{SAMPLE}')"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{program}; import polars; print(polars.LazyFrame.pcap.__name__)"],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "LazyPackets\n"
+
+
+def test_count_loads_no_more_than_it_needs(dataset: Path) -> None:
+    program = (
+        "import sys; from jobs.cli import main\n"
+        f"sys.argv = ['pcap2arrow', 'count', {str(dataset)!r}, '-f', 'udp port 53']\n"
+        "try: main()\nexcept SystemExit: print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "polars" in loaded
+    heavy = {
+        "distributed",
+        "dask",
+        "rich",
+        "dpkt",
+        "pyarrow.parquet",
+        "pyarrow.compute",
+        "pyarrow.dataset",
+        "fsspec",
+    }
+    assert loaded & heavy == set()
