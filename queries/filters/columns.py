@@ -1,17 +1,16 @@
 """Filters on columns of the packet table instead of octets: for Ethernet, whose fixed places columns tell.
 
 Code becomes a Polars expression that is true, false, or null where the columns can't tell: there the octets must be
-looked at.  What a load at a fixed place reads is a field only where the comparisons before it have established the
-headers, so places are looked up with what is known there.  Where a frame is ``irregular``, a field may be null
-although its header was announced; null passes through ``and`` and ``or`` as a load outside of the frame does, from
-left to right.
+looked at, as they must for every frame that is ``irregular``.  What a load at a fixed place reads is a field only
+where the comparisons before it have established the headers, so places are looked up with what is known there.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import polars as pl
@@ -35,73 +34,69 @@ _COMPARE: dict[str, Callable[[Any, Any], pl.Expr]] = {"=": operator.eq, ">": ope
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A header's field of so many octets, and the columns that tell it (``value`` as unsigned number)."""
+    """A header's field of so many octets, and its value as unsigned number."""
 
     offset: int
     size: int
-    value: Callable[[], pl.Expr]
-    columns: tuple[str, ...]
+    value: pl.Expr
 
 
 def _column(offset: int, size: int, name: str) -> Field:
-    return Field(offset, size, lambda: pl.col(name), (name,))
+    return Field(offset, size, pl.col(name))
 
 
-def _half(offset: int, name: str, *, upper: bool) -> Field:
-    """Half of a column of 64 bits."""
-    if upper:
-        return Field(offset, 4, lambda: pl.col(name) // (1 << 32), (name,))
-    return Field(offset, 4, lambda: pl.col(name) & _MASK32, (name,))
+def _upper(offset: int, size: int, name: str) -> Field:
+    """What stands above the lower 32 bits of a column of 64 bits."""
+    return Field(offset, size, pl.col(name) // (1 << 32))
 
 
-def _flags_and_offset() -> pl.Expr:
-    flags = pl.col("ip_flags").cast(pl.UInt32) * 0x2000
-    return flags + pl.col("ip_frag_offset").cast(pl.UInt32) // 8
+def _lower(offset: int, name: str) -> Field:
+    """The lower 32 bits of a column of 64."""
+    return Field(offset, 4, pl.col(name) & _MASK32)
 
 
-def _length_and_flags() -> pl.Expr:
-    return pl.col("tcp_hdr_len").cast(pl.UInt32) * 0x400 + pl.col("tcp_flags").cast(pl.UInt32)
-
-
-def _version_class_flow() -> pl.Expr:
-    traffic_class = pl.col("ip_dsfield").cast(pl.UInt32) * (1 << 20)
-    return traffic_class + pl.col("ipv6_flow").cast(pl.UInt32) + (6 << 28)
-
+_FLAGS_AND_OFFSET = (
+    pl.col("ip_flags").cast(pl.UInt32) * 0x2000 + pl.col("ip_frag_offset").cast(pl.UInt32) // 8
+)
+_LENGTH_AND_FLAGS = pl.col("tcp_hdr_len").cast(pl.UInt32) * 0x400 + pl.col("tcp_flags").cast(pl.UInt32)
+_VERSION_CLASS_FLOW = (
+    pl.col("ip_dsfield").cast(pl.UInt32) * (1 << 20) + pl.col("ipv6_flow").cast(pl.UInt32) + (6 << 28)
+)
 
 _ETHERNET = (
-    Field(0, 2, lambda: pl.col("eth_dst") // (1 << 32), ("eth_dst",)),
-    _half(2, "eth_dst", upper=False),
-    Field(6, 2, lambda: pl.col("eth_src") // (1 << 32), ("eth_src",)),
-    _half(8, "eth_src", upper=False),
+    _upper(0, 2, "eth_dst"),
+    _lower(2, "eth_dst"),
+    _upper(6, 2, "eth_src"),
+    _lower(8, "eth_src"),
     _column(12, 2, "eth_type"),
 )
 _PORTS = (_column(0, 2, "src_port"), _column(2, 2, "dst_port"))
 _ARP_FIELDS = (_column(6, 2, "arp_opcode"), _column(14, 4, "ip_src"), _column(24, 4, "ip_dst"))
 _NETWORK: dict[int, tuple[Field, ...]] = {
     _IP: (
-        Field(0, 1, lambda: pl.col("ip_hdr_len") // 4 + 0x40, ("ip_hdr_len",)),
+        Field(0, 1, pl.col("ip_hdr_len") // 4 + 0x40),
         _column(1, 1, "ip_dsfield"),
         _column(2, 2, "ip_len"),
         _column(4, 2, "ip_id"),
-        Field(6, 2, _flags_and_offset, ("ip_flags", "ip_frag_offset")),
+        Field(6, 2, _FLAGS_AND_OFFSET),
         _column(8, 1, "ip_ttl"),
         _column(9, 1, "ip_proto"),
         _column(12, 4, "ip_src"),
         _column(16, 4, "ip_dst"),
     ),
     _IP6: (
-        Field(0, 4, _version_class_flow, ("ip_dsfield", "ipv6_flow")),
+        Field(0, 4, _VERSION_CLASS_FLOW),
         _column(4, 2, "ip_len"),
         _column(6, 1, "ip_proto"),
         _column(7, 1, "ip_ttl"),
-        _half(8, "ipv6_src_hi", upper=True),
-        _half(12, "ipv6_src_hi", upper=False),
-        _half(16, "ipv6_src_lo", upper=True),
-        _half(20, "ipv6_src_lo", upper=False),
-        _half(24, "ipv6_dst_hi", upper=True),
-        _half(28, "ipv6_dst_hi", upper=False),
-        _half(32, "ipv6_dst_lo", upper=True),
-        _half(36, "ipv6_dst_lo", upper=False),
+        _upper(8, 4, "ipv6_src_hi"),
+        _lower(12, "ipv6_src_hi"),
+        _upper(16, 4, "ipv6_src_lo"),
+        _lower(20, "ipv6_src_lo"),
+        _upper(24, 4, "ipv6_dst_hi"),
+        _lower(28, "ipv6_dst_hi"),
+        _upper(32, 4, "ipv6_dst_lo"),
+        _lower(36, "ipv6_dst_lo"),
     ),
     _ARP: _ARP_FIELDS,
     _RARP: _ARP_FIELDS,
@@ -111,9 +106,9 @@ _TRANSPORT: dict[int, tuple[Field, ...]] = {
         *_PORTS,
         _column(4, 4, "tcp_seq"),
         _column(8, 4, "tcp_ack"),
-        Field(12, 1, lambda: _length_and_flags() // 0x100, ("tcp_hdr_len", "tcp_flags")),
-        Field(13, 1, lambda: pl.col("tcp_flags") & 0xFF, ("tcp_flags",)),
-        Field(12, 2, _length_and_flags, ("tcp_hdr_len", "tcp_flags")),
+        Field(12, 1, _LENGTH_AND_FLAGS // 0x100),
+        Field(13, 1, pl.col("tcp_flags") & 0xFF),
+        Field(12, 2, _LENGTH_AND_FLAGS),
         _column(14, 2, "tcp_window"),
     ),
     _UDP: (*_PORTS, _column(4, 2, "udp_length")),
@@ -127,12 +122,11 @@ _TRANSPORT: dict[int, tuple[Field, ...]] = {
 class ColumnPlan:
     """A filter as an expression on columns: true, false, or null where octets must tell.
 
-    ``regular`` is for frames that are not irregular, ``irregular`` for the others, too.  ``complete`` says that
-    ``regular`` is never null; ``columns`` are those that both read.
+    It holds for frames that are not irregular.  ``complete`` says that it is never null; ``columns`` are those that
+    it reads.
     """
 
-    regular: pl.Expr
-    irregular: pl.Expr
+    expression: pl.Expr
     columns: frozenset[str]
     complete: bool
 
@@ -141,12 +135,10 @@ def column_plan(code: Code, link_type: int) -> ColumnPlan | None:
     """The plan for Ethernet; None for other link types, for code too large or deep, or where columns tell nothing."""
     if link_type != ETHERNET or not _is_small(code):
         return None
-    simple = simplified(code).code
-    regular, irregular = _Translation(trusting=True), _Translation(trusting=False)
-    whole, careful = regular.of(simple, NOTHING), irregular.of(simple, NOTHING)
-    if not regular.columns:
-        return None
-    return ColumnPlan(whole.expression, careful.expression, frozenset(regular.columns), whole.complete)
+    result = _translated(simplified(code).code, NOTHING)
+    expression = result.boolean()
+    columns = frozenset(expression.meta.root_names())
+    return ColumnPlan(expression, columns, result.is_complete) if columns else None
 
 
 def _is_small(code: Code) -> bool:
@@ -168,118 +160,143 @@ def _is_small(code: Code) -> bool:
     return True
 
 
+_FALSE, _TRUE, _UNKNOWN = 0, 1, 2
+
+
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """An expression; ``complete`` where no part of it is null because no column tells it."""
+    """An expression, and which of _FALSE, _TRUE and _UNKNOWN may come of it.
 
-    expression: pl.Expr
-    complete: bool
-
-
-@dataclass(slots=True)
-class _Translation:
-    """Code on its way to an expression: which columns it reads so far.
-
-    ``trusting`` is for regular frames, in which a field is there where it was announced.
+    Its values are these numbers if it is ``ternary``, else Booleans, with null for what is unknown.
     """
 
-    trusting: bool
-    columns: set[str] = field(default_factory=set)
+    expression: pl.Expr
+    outcomes: frozenset[int]
+    ternary: bool = False
 
-    def of(self, code: Code, known: Known) -> _Result:
-        """The code's expression, where that is known."""
-        match code:
-            case Check():
-                return self._check(code, known)
-            case Inverse(part):
-                inner = self.of(part, known)
-                return _Result(~inner.expression, inner.complete)
-            case Every(parts):
-                results = []
-                for part in parts:
-                    results.append(self.of(part, known))
-                    known = simplified(part, known).known
-                return self._joined(results, operator.and_)
-            case Some(parts):
-                return self._joined([self.of(part, known) for part in parts], operator.or_)
+    @property
+    def is_complete(self) -> bool:
+        return _UNKNOWN not in self.outcomes
 
-    def _joined(self, results: list[_Result], join: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> _Result:
-        """From left to right; what is null stays null, whatever comes after it."""
-        first, *others = results
-        expression, complete = first.expression, first.complete
-        for result in others:
-            both = join(expression, result.expression)
-            expression = both if complete and self.trusting else pl.when(expression.is_not_null()).then(both)
-            complete = complete and result.complete
-        return _Result(expression, complete)
+    def boolean(self) -> pl.Expr:
+        """The expression as Booleans."""
+        if self.ternary:
+            return pl.when(self.expression != _UNKNOWN).then(self.expression == _TRUE)
+        return self.expression
 
-    def _check(self, check: Check, known: Known) -> _Result:
-        if check in (ALWAYS, NEVER):
-            return _Result(pl.lit(check == ALWAYS), True)
-        if check.left == _FRAGMENT_OFFSET and check.right == Constant(0) and _is(known, _TYPE, _IP):
-            self.columns.add("ip_frag_offset")
-            return _Result(_COMPARE[check.operator](pl.col("ip_frag_offset"), 0), True)
-        left = self._value(check.left, known)
-        right = check.right.value if type(check.right) is Constant else self._value(check.right, known)
-        if left is None or right is None or check.stores:
-            return _Result(pl.lit(None, pl.Boolean), False)
-        return _Result(_COMPARE[check.operator](left, right), True)
+    def inverse(self) -> _Result:
+        """The contrary; what is unknown stays so."""
+        outcomes = frozenset((1 - each) % 3 for each in self.outcomes)
+        return _Result(
+            (4 - self.expression) % 3 if self.ternary else ~self.expression, outcomes, self.ternary
+        )
 
-    def _value(self, operand: Operand, known: Known) -> pl.Expr | None:
-        match operand:
-            case WireLength():
-                self.columns.add("frame_len")
-                return pl.col("frame_len")
-            case Load():
-                return self._load(operand, known)
-            case Arithmetic(sign, left, right):
-                return self._arithmetic(sign, self._value(left, known), self._value(right, known), right)
-        if type(operand) is Constant:
-            return pl.lit(operand.value, pl.UInt32)
+    def and_then(self, other: _Result) -> _Result:
+        """Whether both hold, from left to right: where this one is unknown, so are both.
+
+        No expression stands in the result twice, or long ones would grow beyond all bounds.
+        """
+        if _TRUE not in self.outcomes:
+            return self
+        outcomes = self.outcomes - {_TRUE} | other.outcomes
+        if self.is_complete and not other.ternary:
+            return _Result(self.expression & other.expression, outcomes)
+        both = 3 * self._numbers() + other._numbers() - 3
+        return _Result(both.clip(_FALSE, _UNKNOWN), outcomes, ternary=True)
+
+    def _numbers(self) -> pl.Expr:
+        return self.expression if self.ternary else self.expression.cast(pl.Int8).fill_null(_UNKNOWN)
+
+
+_NOT_TOLD = _Result(pl.lit(None, pl.Boolean), frozenset((_UNKNOWN,)))
+
+
+def _told(expression: pl.Expr) -> _Result:
+    return _Result(expression, frozenset((_FALSE, _TRUE)))
+
+
+def _translated(code: Code, known: Known) -> _Result:
+    """The code's expression, where that is known."""
+    match code:
+        case Check():
+            return _check(code, known)
+        case Inverse(part):
+            return _translated(part, known).inverse()
+        case Every(parts):
+            results = []
+            for part in parts:
+                results.append(_translated(part, known))
+                known = simplified(part, known).known
+            return reduce(_Result.and_then, results)
+        case Some(parts):
+            return reduce(_Result.and_then, (_translated(part, known).inverse() for part in parts)).inverse()
+
+
+def _check(check: Check, known: Known) -> _Result:
+    if check in (ALWAYS, NEVER):
+        return _Result(pl.lit(check == ALWAYS), frozenset((_TRUE if check == ALWAYS else _FALSE,)))
+    if check.left == _FRAGMENT_OFFSET and check.right == Constant(0) and _is(known, _TYPE, _IP):
+        return _told(_COMPARE[check.operator](pl.col("ip_frag_offset"), 0))
+    left = _value(check.left, known)
+    right = check.right.value if type(check.right) is Constant else _value(check.right, known)
+    if left is None or right is None or check.stores:
+        return _NOT_TOLD
+    return _told(_COMPARE[check.operator](left, right))
+
+
+def _value(operand: Operand, known: Known) -> pl.Expr | None:
+    match operand:
+        case WireLength():
+            return pl.col("frame_len")
+        case Load():
+            return _load(operand, known)
+        case Arithmetic(sign, left, right):
+            return _arithmetic(sign, _value(left, known), _value(right, known), right)
+    if type(operand) is Constant:
+        return pl.lit(operand.value, pl.UInt32)
+    return None
+
+
+def _arithmetic(sign: str, left: pl.Expr | None, right: pl.Expr | None, operand: Operand) -> pl.Expr | None:
+    """Modulo 2³²; only what can't reject."""
+    if left is None or right is None:
         return None
+    left, right = left.cast(pl.UInt64), right.cast(pl.UInt64)
+    constant = operand.value if type(operand) is Constant else None
+    match sign:
+        case "&":
+            return left & right
+        case "|":
+            return left | right
+        case "^":
+            return left ^ right
+        case "+":
+            return (left + right) & _MASK32
+        case "-":
+            return (left + (1 << 32) - right) & _MASK32
+        case "*":
+            return (left * right) & _MASK32
+        case "/" if constant:
+            return left // right
+        case "%" if constant:
+            return left % right
+        case "<<" if constant is not None:
+            return (left * (1 << constant)) & _MASK32 if constant < 32 else pl.lit(0, pl.UInt64)
+        case ">>" if constant is not None:
+            return left // (1 << constant) if constant < 32 else pl.lit(0, pl.UInt64)
+    return None
 
-    def _arithmetic(
-        self, sign: str, left: pl.Expr | None, right: pl.Expr | None, operand: Operand
-    ) -> pl.Expr | None:
-        """Modulo 2³²; only what can't reject."""
-        if left is None or right is None:
-            return None
-        left, right = left.cast(pl.UInt64), right.cast(pl.UInt64)
-        constant = operand.value if type(operand) is Constant else None
-        match sign:
-            case "&":
-                return left & right
-            case "|":
-                return left | right
-            case "^":
-                return left ^ right
-            case "+":
-                return (left + right) & _MASK32
-            case "-":
-                return (left + (1 << 32) - right) & _MASK32
-            case "*":
-                return (left * right) & _MASK32
-            case "/" if constant:
-                return left // right
-            case "%" if constant:
-                return left % right
-            case "<<" if constant is not None:
-                return (left * (1 << constant)) & _MASK32 if constant < 32 else pl.lit(0, pl.UInt64)
-            case ">>" if constant is not None:
-                return left // (1 << constant) if constant < 32 else pl.lit(0, pl.UInt64)
-        return None
 
-    def _load(self, load: Load, known: Known) -> pl.Expr | None:
-        fields, offset = _fields(load, known)
-        for each in fields:
-            after = each.offset + each.size - offset - load.size
-            if each.offset <= offset and after >= 0:
-                self.columns.update(each.columns)
-                if each.size == load.size:
-                    return each.value()
-                whole = each.value().cast(pl.UInt32)
-                return (whole // (1 << 8 * after)) & ((1 << 8 * load.size) - 1)
-        return None
+def _load(load: Load, known: Known) -> pl.Expr | None:
+    fields, offset = _fields(load, known)
+    for each in fields:
+        after = each.offset + each.size - offset - load.size
+        if each.offset <= offset and after >= 0:
+            if each.size == load.size:
+                return each.value
+            whole = each.value.cast(pl.UInt32)
+            return (whole // (1 << 8 * after)) & ((1 << 8 * load.size) - 1)
+    return None
 
 
 def _fields(load: Load, known: Known) -> tuple[tuple[Field, ...], int]:
