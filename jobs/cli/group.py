@@ -7,7 +7,19 @@ from typing import Any
 
 import click
 
-VERBS = ("convert", "info", "count", "export", "verify", "remove", "vacuum", "files", "schema")
+VERBS = (
+    "convert",
+    "info",
+    "count",
+    "export",
+    "verify",
+    "remove",
+    "vacuum",
+    "files",
+    "schema",
+    "explain",
+    "tcpdump",
+)
 """Modules of this package with a ``command`` each, in the order of the help text."""
 
 BROKEN_PIPE = 141

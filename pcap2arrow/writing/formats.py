@@ -22,7 +22,9 @@ from pcap2arrow.writing.stream import Traits
 Format = Literal["auto", "pcap", "nspcap", "pcapng", "original"]
 _Written = Literal["pcap", "nspcap", "pcapng"]
 _TICKS: dict[str, int] = {"pcap": 10**6, "nspcap": 10**9}
-_MAGIC = {"pcap": 0xA1B2C3D4, "nspcap": 0xA1B23C4D}
+MAGIC = {"pcap": 0xA1B2C3D4, "nspcap": 0xA1B23C4D}
+"""First word of a pcap, by the name of its format."""
+
 _NANOS = 1_000_000_000
 _PCAP_TIMES = range(1 << 32)
 
@@ -102,7 +104,7 @@ def _pcap(
     snap_length = _greatest_snap_length(
         captures, [i for capture in captures for i in capture.interfaces], cut
     )
-    preamble = struct.pack("<IHHIIII", _MAGIC[name], 2, 4, 0, 0, snap_length, word)
+    preamble = struct.pack("<IHHIIII", MAGIC[name], 2, 4, 0, 0, snap_length, word)
     numbers = tuple(np.zeros(max(len(capture.interfaces), 1), np.int64) for capture in captures)
     return Layout(name, preamble, numbers, snap_length, cut)
 
@@ -152,8 +154,9 @@ def encode(packets: Packets, layout: Layout, *, name: str) -> pa.Buffer:
     rest = packets.rest.cut(0, caplen - header.length)
     if layout.format == "pcapng":
         return _packet_blocks(packets, layout, [header, rest], caplen, name)
-    _check_times(packets, _PCAP_TIMES, name, "a pcap's: write a pcapng")
     seconds, fraction = np.divmod(packets.time, _NANOS)
+    seconds, fraction = seconds - packets.carried, fraction + packets.carried * _NANOS
+    _check_times(packets, seconds, _PCAP_TIMES, name, "a pcap's: write a pcapng")
     fraction //= _NANOS // _TICKS[layout.format]
     heads = np.stack([seconds, fraction, caplen, packets.frame_len], axis=1).astype("<u4")
     return joined([Octets.fixed(heads), header, rest])
@@ -163,7 +166,7 @@ def _packet_blocks(
     packets: Packets, layout: Layout, frame: list[Octets], caplen: NDArray[np.int64], name: str
 ) -> pa.Buffer:
     """Enhanced packet blocks; simple ones for packets without a time, where a simple one can hold the packet."""
-    _check_times(packets, range(1 << 63), name, "a pcapng's of unsigned nanoseconds")
+    _check_times(packets, packets.time, range(1 << 63), name, "a pcapng's of unsigned nanoseconds")
     simple = ~packets.timed & (packets.interface == 0) & (packets.options.length == 0)
     simple &= caplen == np.minimum(packets.frame_len, layout.first_snap_length)
     padding = -caplen % 4
@@ -179,9 +182,8 @@ def _packet_blocks(
     return joined([head, *frame, tail.cut(0, padding), packets.options, tail.cut(4)])
 
 
-def _check_times(packets: Packets, allowed: range, name: str, whose: str) -> None:
-    seconds = packets.time // _NANOS
-    wrong = np.flatnonzero((seconds < allowed.start) | (seconds >= allowed.stop))
+def _check_times(packets: Packets, times: NDArray[np.int64], allowed: range, name: str, whose: str) -> None:
+    wrong = np.flatnonzero((times < allowed.start) | (times > allowed[-1]))
     if len(wrong):
         row = wrong[0]
         raise ExportError(

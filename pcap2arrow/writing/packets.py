@@ -137,7 +137,7 @@ def packets_of_records(
         order=np.where(placed.order_valid, placed.order, BEFORE_ANY_TIME),
         time=time,
         timed=records.time_valid,
-        carried=_carried(time, records.time_raw, is_carried),
+        carried=_carried(time, records.time_raw, is_carried) if as_seen else np.zeros(len(placed), np.int64),
         interface=np.broadcast_to(numbers[interface], len(placed)),
         caplen=written,
         frame_len=records.frame_len.astype(np.int64),

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import find_captures
-from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.savefile.source import STANDARD_INPUT, open_source
 from pcap2arrow.writing.stream import FileStream, Stream, open_stream
 

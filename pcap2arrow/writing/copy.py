@@ -1,0 +1,164 @@
+"""Copies of captures as tcpdump makes them: a pcap with the packets that libpcap sees, as it sees them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from pcap2arrow.errors import ExportError
+from pcap2arrow.savefile.pcap import effective_snap_length
+from pcap2arrow.savefile.reader import read_header
+from pcap2arrow.savefile.source import open_source
+from pcap2arrow.writing.formats import MAGIC, Layout, encode
+from pcap2arrow.writing.merge import Run, ahead, held_back, merge
+from pcap2arrow.writing.original import capture_row
+from pcap2arrow.writing.packets import Packets
+from pcap2arrow.writing.stream import FileStream, Stream, Traits, Wanted
+from pcap2arrow.writing.target import Target, open_target, write_octets
+
+_FCS_BITS = 0xFC000000
+_SAVED_AS = {11: 100, 12: 101, 15: 102, 16: 103, 19: 106}
+"""Numbers of link types that differ from system to system, and those that stand for them in savefiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the header of a capture says, as libpcap takes it.
+
+    ``link_word`` is the link type with the bits of the FCS, ``snap_length`` that which libpcap goes by; ``link_types``
+    are those of the packets; ``nanoseconds`` tells whether times are finer than microseconds, or may be;
+    ``interfaces`` how many there are.
+    """
+
+    link_word: int
+    snap_length: int
+    link_types: frozenset[int]
+    nanoseconds: bool
+    interfaces: int = 1
+
+    @property
+    def link_type(self) -> int:
+        """The link type that the header names."""
+        return self.link_word & 0xFFFF
+
+
+def read_head(stream: Stream) -> Head:
+    """What a capture's header says; a pcapng is read once through for it.  Raises FormatError where it is none."""
+    if isinstance(stream, FileStream):
+        with open_source(stream.path, name=stream.name) as source:
+            header = read_header(source)
+        if header is not None:
+            return _head(header.link_word, header.snap_length, {header.link_type}, header.ticks > 10**6)
+        return _of_traits(stream.traits(), stream.name)
+    row = capture_row(stream.dataset, stream.capture)
+    if row["format"] == "pcap":
+        return _head(row["link_word"], row["snap_length"], row["link_types"], row["ticks"] > 10**6)
+    return _of_traits(stream.traits(), stream.capture.name)
+
+
+def _head(link_word: int, snap_length: int, link_types: Iterable[int], nanoseconds: bool) -> Head:
+    link_type = link_word & 0xFFFF
+    seen = effective_snap_length(snap_length, link_type)
+    return Head(link_word & (_FCS_BITS | 0xFFFF), seen, frozenset(link_types), nanoseconds)
+
+
+def _of_traits(traits: Traits, name: str) -> Head:
+    used = [traits.interfaces[number] for number in sorted(traits.used)] or list(traits.interfaces[:1])
+    if not used:
+        raise ExportError(f"{name}: a pcapng without interfaces")
+    lengths = [effective_snap_length(interface.snap_length, interface.link_type) for interface in used]
+    link_types = frozenset(interface.link_type for interface in used)
+    return Head(used[0].link_type, max(lengths), link_types, traits.finer, len(traits.interfaces))
+
+
+def joint_head(heads: Sequence[Head]) -> Head:
+    """What several captures' headers say together: the first one's link type, the greatest snap length."""
+    return Head(
+        heads[0].link_word,
+        max(head.snap_length for head in heads),
+        frozenset().union(*(head.link_types for head in heads)),
+        any(head.nanoseconds for head in heads),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """How captures are copied.
+
+    Packets are those ``wanted``, the first ``limit`` of them (None: all), merged by time, or capture by capture where
+    ``in_turn``.  Times are written as nanoseconds, or else cut to microseconds.
+    """
+
+    wanted: Wanted
+    limit: int | None = None
+    nanoseconds: bool = True
+    in_turn: bool = False
+
+
+def copy(streams: Sequence[Stream], heads: Sequence[Head], target: Target, how: Copying) -> int:
+    """Write the captures' packets, cut to their snap lengths, to a little-endian pcap; how many they were.
+
+    ``heads`` are those of the captures.  Nothing is read after the last packet that is written.  Raises ExportError
+    where link types differ, as a pcap holds one, and where a time does not fit.
+    """
+    layout = _layout(joint_head(heads), how)
+    count = 0
+    with open_target(target) as (file, name):
+        write_octets(file, layout.preamble)
+        records = _encoded(_limited(_merged(streams, heads, how), how.limit), layout, name)
+        for rows, octets in ahead(records) if how.limit is None else records:
+            count += rows
+            write_octets(file, octets)
+    return count
+
+
+def count(streams: Sequence[Stream], how: Copying) -> int:
+    """How many packets :func:`copy` would write; of a dataset only the columns are read that this takes."""
+    found = 0
+    for chosen in chain.from_iterable(stream.chosen(how.wanted) for stream in streams):
+        found += int(chosen.any(axis=1).sum()) if chosen.shape[1] else len(chosen)
+        if how.limit is not None and found >= how.limit:
+            return how.limit
+    return found
+
+
+def _layout(head: Head, how: Copying) -> Layout:
+    if len(head.link_types) > 1:
+        link_types = ", ".join(map(str, sorted(head.link_types)))
+        raise ExportError(f"a pcap holds one link type, not {link_types}: pcap2arrow export writes a pcapng")
+    name: Literal["pcap", "nspcap"] = "nspcap" if how.nanoseconds else "pcap"
+    link_word = head.link_word & _FCS_BITS | _SAVED_AS.get(head.link_type, head.link_type)
+    preamble = struct.pack("<IHHIIII", MAGIC[name], 2, 4, 0, 0, head.snap_length, link_word)
+    return Layout(name, preamble, (), head.snap_length, None)
+
+
+def _merged(streams: Sequence[Stream], heads: Sequence[Head], how: Copying) -> Iterator[Packets]:
+    batches = [
+        stream.packets(np.zeros(head.interfaces, np.int64), how.wanted)
+        for stream, head in zip(streams, heads, strict=True)
+    ]
+    if how.in_turn:
+        return chain.from_iterable(batches)
+    if len(streams) == 1:
+        return ahead(batches[0]) if how.limit is None else batches[0]
+    return merge([Run(s.bound, held_back(of)) for s, of in zip(streams, batches, strict=True)])
+
+
+def _limited(batches: Iterator[Packets], limit: int | None) -> Iterator[Packets]:
+    """The first so many packets."""
+    for batch in batches:
+        if limit is not None and len(batch) >= limit:
+            yield batch.take(slice(limit))
+            return
+        limit = None if limit is None else limit - len(batch)
+        yield batch
+
+
+def _encoded(batches: Iterator[Packets], layout: Layout, name: str) -> Iterator[tuple[int, pa.Buffer]]:
+    return ((len(batch), encode(batch, layout, name=name)) for batch in batches)
