@@ -17,8 +17,8 @@ from queries.filters.terms import Term
 if TYPE_CHECKING:
     from queries.filters.plan import Plan
 
-HOST_ORDER_LINK_TYPES = frozenset({0})
-"""Link types whose header is in the byte order of the machine that captured: NULL."""
+HOST_ORDER_LINK_TYPES = frozenset({0, 109})
+"""Link types whose header is in the byte order of the machine that captured: NULL and ENC."""
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class Filter:
     _compiled: dict[tuple[int, bool], LinkFilter | FilterError] = field(default_factory=dict)
 
     def for_link_type(self, link_type: int, *, big_endian: bool = False) -> LinkFilter:
-        """The filter for frames of a link type, from captures that are ``big_endian`` (which matters for NULL alone).
+        """The filter for frames of a link type, from captures that are ``big_endian`` (which matters for few).
 
         Raises :class:`FilterError` where the expression means nothing there.
         """
