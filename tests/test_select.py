@@ -189,3 +189,28 @@ def test_count_loads_no_more_than_it_needs(dataset: Path) -> None:
         "fsspec",
     }
     assert loaded & heavy == set()
+
+
+@needs_libpcap
+@pytest.mark.parametrize("snap_length", [13, 14, 24, 37, 54, 65535])
+def test_filters_see_what_the_snap_length_leaves(
+    tmp_path: Path, sample: pl.DataFrame, snap_length: int
+) -> None:
+    frames = [header + rest for header, rest in sample.select("header", "rest").iter_rows()]
+    capture = tmp_path / "snapped.pcap"
+    capture.write_bytes(
+        pcap_header("<", snap_length=snap_length) + b"".join(pcap_record("<", frame) for frame in frames)
+    )
+    packets = pcap2arrow.scan(capture).collect()
+    assert _counts(capture) == [sum(_matches(text, packets)) for text in EXPRESSIONS]
+
+
+def test_irregular_frames_keep_their_first_octets_apart(tmp_path: Path) -> None:
+    frames = [bytes(12) + b"\x08\x00" + bytes(size) for size in (0, 10, 400)] + [bytes(12) + b"\x90\x00"]
+    capture = tmp_path / "irregular.pcap"
+    capture.write_bytes(pcap_header("<") + b"".join(pcap_record("<", frame) for frame in frames))
+    packets = pcap2arrow.scan(capture).select("irregular", "irregular_head").collect()
+    assert packets["irregular"].to_list() == [True, True, True, False]
+    assert packets["irregular_head"].to_list() == [*(frame[:128] for frame in frames[:3]), None]
+    deep = "ip[200] = 0 or ether[10] = 1"  # past what is kept apart
+    assert _counts(capture, expressions=(deep,)) == [1]
