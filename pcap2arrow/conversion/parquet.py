@@ -14,10 +14,12 @@ from pcap2arrow import schema
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, Table
 
-_DICTIONARY_OCTETS = (
-    96 << 20
-)  # payloads that occur once are kept, and repeated ones found, up to that many octets
-_LEVEL, _LEVEL_WITHOUT_OCTETS = 1, 6  # numbers alone: a tenth smaller, for little time as there is little to do
+_DICTIONARY_OCTETS = 96 << 20
+"""Payloads that occur once are kept, and repeated ones found, up to that many octets."""
+
+_LEVEL, _LEVEL_WITHOUT_OCTETS = 1, 6
+"""Of compression. The second makes numbers a tenth smaller, for time that a file with octets can't spare."""
+
 _BUFFER = 1 << 18
 _RETURN_FROM = 32 << 20
 _ROW_GROUP_ROWS = 3 << 17  # bounds the memory of a unit of small packets
