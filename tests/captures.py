@@ -33,9 +33,9 @@ class Capture:
     cut_at: int | None = None
 
 
-def _filter_len(caplen: int, snap_length: int) -> int:
+def _filter_len(caplen: int, snap_length: int, *, more: int = 0) -> int:
     limit = snap_length if 0 < snap_length < 2**31 else DEFAULT_SNAP_LENGTH
-    return min(caplen, limit)
+    return min(caplen, limit + more)
 
 
 @st.composite
@@ -157,7 +157,9 @@ def pcap_captures(draw: st.DrawFn, *, cut: bool = True, link_types: tuple[int, .
         octets = octets[: draw(st.integers(last_at + 1, len(octets) - 1))]
         packets.pop()
         cut_at = last_at
-    lens = tuple(_filter_len(packet.caplen, header.snap_length) for packet in packets)
+    is_kuznetzov = header.magic == blocks.PCAP_KUZNETZOV
+    more = 14 if is_kuznetzov and header.link_word & 0xFFFF == 1 else 0
+    lens = tuple(_filter_len(packet.caplen, header.snap_length, more=more) for packet in packets)
     return Capture(octets, tuple(packets), lens, cut_at)
 
 

@@ -31,6 +31,7 @@ _EXPECTED_VERSION = "version 2.0 to 2.4, or 543.0"
 _TWO_LENGTHS = {order: struct.Struct(order + "II") for order in "<>"}
 _FCS_PRESENT = 1 << 26
 _RESERVED_BITS = 0x03FF0000
+_ETHERNET_HEADER = 14
 
 
 def max_caplen(link_type: int) -> int:
@@ -72,6 +73,12 @@ class PcapHeader:
     def fcs_present(self) -> bool:
         """The P bit of the link-type word."""
         return bool(self.link_word & _FCS_PRESENT)
+
+    @property
+    def seen_snap_length(self) -> int:
+        """What libpcap cuts packets to; of Ethernet in Kuznetzov's variant it takes the link header to be left out."""
+        length = effective_snap_length(self.snap_length, self.link_type)
+        return length + _ETHERNET_HEADER if self.record_header == 24 and self.link_type == 1 else length
 
     @property
     def gap(self) -> Gap:
@@ -160,7 +167,6 @@ class PcapHeader:
         )
         caplen = np.where(swapped, second, first) if self.swapped != "never" else first
         frame_len = np.where(swapped, first, second) if self.swapped != "never" else second
-        snap_length = effective_snap_length(self.snap_length, self.link_type)
         verbatim = self.record_header != 16
         return Records(
             data=data,
@@ -169,7 +175,7 @@ class PcapHeader:
             length=caplen + self.record_header,
             caplen=caplen.astype(np.uint32),
             frame_len=frame_len.astype(np.uint32),
-            filter_len=np.minimum(caplen, snap_length).astype(np.uint32),
+            filter_len=np.minimum(caplen, self.seen_snap_length).astype(np.uint32),
             link_type=np.full(len(start), self.link_type, dtype=np.uint16),
             fcs_len=np.full(len(start), self.fcs_len, dtype=np.uint8),
             interface=None,

@@ -54,7 +54,7 @@ def read_head(stream: Stream) -> Head:
         with open_source(stream.path, name=stream.name) as source:
             header = read_header(source)
         if header is not None:
-            return _head(header.link_word, header.snap_length, {header.link_type}, header.ticks > 10**6)
+            return _head(header.link_word, header.seen_snap_length, {header.link_type}, header.ticks > 10**6)
         return _of_traits(stream.traits(), stream.name)
     row = capture_row(stream.dataset, stream.capture)
     if row["format"] == "pcap":
