@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import HOST_ORDER_LINK_TYPES, Filter, LinkFilter
+from queries.filters.prune import Ranges
 from queries.filters.verdicts import TablePackets, no_octets, verdicts
 
 if TYPE_CHECKING:
@@ -103,13 +105,23 @@ def count_files(
     may_be_irregular = any(file.ranges.get("irregular", (0, 1))[1] for file in files)
     if least == greatest and least not in HOST_ORDER_LINK_TYPES:
         packets = FilePackets(paths, sum(file.rows for file in files))
-        return _count(filters, least, False, packets, may_be_irregular=may_be_irregular)
+        ranges = _common_ranges(files)
+        return _count(filters, least, False, packets, ranges=ranges, may_be_irregular=may_be_irregular)
     tally = Tally([0] * len(filters))
     identities = _scan(paths).select("link_type", "capture_id").collect()
     for link_type, is_swapped, rows, scope in _scopes(identities, big_endian):
         part = FilePackets(paths, rows, scope)
         tally.add(_count(filters, link_type, is_swapped, part, may_be_irregular=may_be_irregular))
     return tally
+
+
+def _common_ranges(files: Sequence[DataFile]) -> dict[str, tuple[int, int]]:
+    """The ranges of all files together, of the columns for which each has one."""
+    known = set.intersection(*(set(file.ranges) for file in files))
+    return {
+        column: (min(file.ranges[column][0] for file in files), max(file.ranges[column][1] for file in files))
+        for column in known
+    }
 
 
 def _scan(paths: tuple[str, ...]) -> pl.LazyFrame:
@@ -143,13 +155,14 @@ def _count(
     big_endian: bool,
     packets: FilePackets | TablePackets,
     *,
+    ranges: Ranges = MappingProxyType({}),
     may_be_irregular: bool = True,
 ) -> Tally:
     tally = Tally([0] * len(filters), Counter({link_type: len(packets)}))
     compiled: dict[int, LinkFilter] = {}
     for place, each in enumerate(filters):
         try:
-            compiled[place] = each.for_link_type(link_type, big_endian=big_endian)
+            compiled[place] = each.for_link_type(link_type, big_endian=big_endian).within(ranges)
         except FilterError as error:
             tally.errors[place, link_type] = error
     answers = verdicts(list(compiled.values()), packets, may_be_irregular=may_be_irregular)

@@ -131,9 +131,13 @@ class ColumnPlan:
     complete: bool
 
 
+NO_REGULAR_FRAME = ColumnPlan(pl.col("irregular") & False, frozenset(("irregular",)), complete=True)
+"""The plan of a filter that no frame can match unless it is irregular."""
+
+
 def column_plan(code: Code, link_type: int) -> ColumnPlan | None:
     """The plan for Ethernet; None for other link types, for code too large or deep, or where columns tell nothing."""
-    if link_type != ETHERNET or not _is_small(code):
+    if link_type != ETHERNET or not is_small(code):
         return None
     result = _translated(simplified(code).code, NOTHING)
     expression = result.boolean()
@@ -141,7 +145,16 @@ def column_plan(code: Code, link_type: int) -> ColumnPlan | None:
     return ColumnPlan(expression, columns, result.is_complete) if columns else None
 
 
-def _is_small(code: Code) -> bool:
+def column_of(operand: Operand, known: Known) -> str | None:
+    """The column whose values are just those of an operand, where that is known of a frame; None without one."""
+    value = _value(operand, known) if isinstance(operand, Load) else None
+    if value is None or not value.meta.is_column():
+        return None
+    return value.meta.output_name()
+
+
+def is_small(code: Code) -> bool:
+    """Whether functions that call themselves may go through code."""
     parts, waiting = 0, list[tuple[Code | Operand, int]]([(code, 0)])
     while waiting:
         node, depth = waiting.pop()

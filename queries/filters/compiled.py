@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pcap2arrow.errors import FilterError
-from queries.filters.columns import ColumnPlan, column_plan
+from queries.filters.columns import NO_REGULAR_FRAME, ColumnPlan, column_plan
 from queries.filters.generate import generated
+from queries.filters.generate.code import Code
 from queries.filters.names import Names
 from queries.filters.parser import parse
 from queries.filters.program import Program
+from queries.filters.prune import Ranges, may_select
 from queries.filters.reach import accepts_nothing
 from queries.filters.terms import Term
 
@@ -25,11 +27,13 @@ HOST_ORDER_LINK_TYPES = frozenset({0, 109})
 class LinkFilter:
     """A filter for frames of one link type.
 
-    ``program`` runs on octets, ``columns`` on columns of the packet table (None: that tells nothing).
+    ``program`` runs on octets, ``columns`` on columns of the packet table (None: that tells nothing); ``code`` is what
+    both were made from (None: it accepts everything).
     ``accepts_nothing`` says that no frame can match: libpcap's optimiser refuses such an expression.
     """
 
     program: Program
+    code: Code | None
     columns: ColumnPlan | None
     accepts_nothing: bool
     _plan: Plan | None = None
@@ -42,6 +46,12 @@ class LinkFilter:
 
             self._plan = plan(self.program)
         return self._plan
+
+    def within(self, ranges: Ranges) -> LinkFilter:
+        """The filter for files with these ranges of columns, which may say that only irregular frames can match."""
+        if self.columns is None or self.code is None or may_select(self.code, ranges):
+            return self
+        return replace(self, columns=NO_REGULAR_FRAME)
 
     @property
     def accepts_everything(self) -> bool:
@@ -82,7 +92,7 @@ class Filter:
             self.term, link_type=link_type, netmask=self.netmask, names=self.names, swapped=big_endian
         )
         columns = None if made.code is None else column_plan(made.code, link_type)
-        return LinkFilter(made.program, columns, accepts_nothing(made.program))
+        return LinkFilter(made.program, made.code, columns, accepts_nothing(made.program))
 
 
 def compile_filter(text: str, *, names: Names | None = None, netmask: int = 0) -> Filter:

@@ -74,8 +74,8 @@ def verdicts(
     there are none.
     """
     plans = [None if _is_constant(each) else each.columns for each in filters]
-    names = sorted(set().union(*(plan.columns for plan in plans if plan)))
-    table = packets.values([*names, _IRREGULAR] if may_be_irregular else names) if names else pl.DataFrame()
+    names = set().union(*(plan.columns for plan in plans if plan))
+    table = packets.values(sorted(names | {_IRREGULAR})) if names else pl.DataFrame()
     irregular = table[_IRREGULAR].arg_true() if names and may_be_irregular else pl.Series([], dtype=pl.UInt32)
     heads = _Heads(packets, irregular)
     answers = []
