@@ -5,6 +5,7 @@ from __future__ import annotations
 import getopt
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -200,8 +201,7 @@ def run(arguments: Arguments, *, opened: Callable[[str], None] = lambda line: No
 
 
 def _run(arguments: Arguments, opened: Callable[[str], None]) -> Outcome:
-    from contextlib import ExitStack
-
+    from jobs.count import filter_warnings
     from pcap2arrow.writing.copy import Copying, copy, count, joint_head, read_head
     from pcap2arrow.writing.sources import open_streams
     from pcap2arrow.writing.stream import Wanted
@@ -230,8 +230,7 @@ def _run(arguments: Arguments, opened: Callable[[str], None]) -> Outcome:
         )
         to = arguments.target
         packets = count(streams, how) if to is None else copy(streams, heads, to, how)
-    refused = [] if selection is None else sorted(selection.errors.items())
-    warnings = [f"link type {link_type}: {error.reason}" for (_, link_type), error in refused]
+    warnings = [] if selection is None else list(filter_warnings(selection.filters, selection.tally))
     return Outcome(packets if arguments.counting else None, warnings=warnings, errors=errors)
 
 

@@ -14,7 +14,7 @@ from queries.filters.compiled import Filter, LinkFilter
 from queries.filters.frames import Frames, Slices
 from queries.filters.machine import run
 from queries.filters.verdicts import verdicts
-from queries.select import FilePackets
+from queries.select import FilePackets, Tally
 
 if TYPE_CHECKING:
     from pcap2arrow.dataset.log import Dataset
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 _ANY_LINK_TYPE = 0, 65535
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FilterSelection:
-    """What each of some filters selects, for a capture to write of each: a :class:`Selection` of exports.
+    """What each of some filters selects, for a capture to write of each: a ``Selection`` of exports.
 
-    ``errors`` are those of a filter (its place) for a link type, of which it selects nothing; they are known once
-    an export has begun.
+    Once an export has begun, ``tally`` tells the link types that are there, and the errors of filters for them; what
+    is selected it does not count.
 
     >>> chosen = FilterSelection([compile_filter("tcp port 443")])
     >>> pcap2arrow.export("dataset", "https.pcap", selection=chosen).packets                      # doctest: +SKIP
@@ -38,28 +38,23 @@ class FilterSelection:
     """
 
     filters: Sequence[Filter]
-    errors: dict[tuple[int, int], FilterError] = field(default_factory=dict)
+    tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally([0] * len(self.filters))
 
     def begin(self, link_types: Collection[int]) -> list[int]:
         """The filters that mean something on any of the link types, all if there is no packet.
 
         Raises FilterError, that of the first filter, where there is none.
         """
-        for place, each in enumerate(self.filters):
-            for link_type in link_types:
-                try:
-                    each.for_link_type(link_type)
-                except FilterError as error:
-                    self.errors[place, link_type] = error
-        begun = [place for place in range(len(self.filters)) if self.refusal(place, link_types) is None]
-        if self.errors and not begun:
-            raise next(iter(self.errors.values()))
-        return begun
-
-    def refusal(self, place: int, link_types: Collection[int]) -> FilterError | None:
-        """The error of a filter that means nothing on any of these link types."""
-        errors = [self.errors.get((place, link_type)) for link_type in link_types]
-        return errors[0] if errors and None not in errors else None
+        self.tally.seen.update(link_types)
+        for link_type in link_types:
+            dict(self._compiled(link_type, big_endian=False))
+        refusals = [self.tally.refusal(place) for place in range(len(self.filters))]
+        if refusals and refusals[0] is not None and None not in refusals:
+            raise refusals[0]
+        return [place for place, refusal in enumerate(refusals) if refusal is None]
 
     def of_records(self, records: Records, *, big_endian: bool) -> Chosen:
         """What the filters select of some records."""
@@ -67,7 +62,7 @@ class FilterSelection:
         for link_type in np.unique(records.link_type).tolist():
             rows = np.flatnonzero(records.link_type == link_type)
             frames = _frames(records if len(rows) == len(records) else records.rows(rows))
-            for place, compiled in self._compiled(link_type, big_endian):
+            for place, compiled in self._compiled(link_type, big_endian=big_endian):
                 chosen[rows, place] = run(compiled.plan, frames)
         return chosen
 
@@ -81,19 +76,19 @@ class FilterSelection:
         chosen = np.zeros((file.rows, len(self.filters)), np.bool_)
         for link_type, rows, scope in _scopes(paths, file):
             packets = FilePackets(paths, file.rows if rows is None else len(rows), scope)
-            compiled = dict(self._compiled(link_type, big_endian))
+            compiled = dict(self._compiled(link_type, big_endian=big_endian))
             answers = verdicts(list(compiled.values()), packets, may_be_irregular=may_be_irregular)
             for place, answer in zip(compiled, answers, strict=True):
                 chosen[slice(None) if rows is None else rows, place] = answer.to_numpy()
         return chosen
 
-    def _compiled(self, link_type: int, big_endian: bool) -> Iterator[tuple[int, LinkFilter]]:
+    def _compiled(self, link_type: int, *, big_endian: bool) -> Iterator[tuple[int, LinkFilter]]:
         """The filters that mean something on a link type, with their places."""
         for place, each in enumerate(self.filters):
             try:
                 yield place, each.for_link_type(link_type, big_endian=big_endian)
             except FilterError as error:
-                self.errors[place, link_type] = error
+                self.tally.errors[place, link_type] = error
 
 
 def _frames(records: Records) -> Frames:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from jobs.cli.filters import ChosenFilters, chosen_filters, filter_options
 from jobs.cli.options import sources_argument
 
 
@@ -18,8 +19,9 @@ from jobs.cli.options import sources_argument
     "target",
     required=True,
     metavar="FILE",
-    help="File to write, - for standard output.",
+    help="File to write, - for standard output; a folder with --filters.",
 )
+@filter_options
 @click.option("--capture", metavar="NAME", help="Only the capture of that name.")
 @click.option(
     "--format",
@@ -29,21 +31,33 @@ from jobs.cli.options import sources_argument
     help="auto: pcap where it can hold the packets, else nspcap (nanoseconds), else pcapng.",
 )
 @click.option("--snaplen", type=click.IntRange(min=1), metavar="N", help="Cut packets to N octets.")
-def command(sources: tuple[str, ...], target: str, **settings: Any) -> int:
-    """Write the packets of all sources, merged by time, to one capture.
+def command(sources: tuple[str, ...], target: str, **options: Any) -> int:
+    """Write the packets of all sources, or those that a filter selects, merged by time to one capture.
 
-    SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input). With --format
-    original, captures are written as they were, octet for octet (decompressed, if they were compressed): one
-    with --capture NAME, or all of them with -w DIRECTORY/, each under its name.
+    SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input). With --filters, -w names
+    a folder, which gets a capture for each expression of the file, all in one pass: 001-tcp-port-443.pcap for
+    "tcp port 443" in line 1. With --format original, captures are written as they were, octet for octet
+    (decompressed, if they were compressed): one with --capture NAME, or all of them with -w DIRECTORY/, each
+    under its name.
 
     \b
     pcap2arrow export dataset -w all.pcapng
+    pcap2arrow export dataset -f 'tcp port 443 and net 10.0.0.0/8' -w https.pcap
     pcap2arrow export dataset -w - | tcpdump -r -
+    pcap2arrow export dataset --filters expressions.txt -w captures/
     pcap2arrow export dataset --capture monday.pcap --format original -w monday.pcap
     pcap2arrow export dataset --format original -w captures/
     """
     if target == "-" and sys.stdout.isatty():
         raise click.UsageError("standard output is a terminal: name a file, or use a pipe")
+    settings = {name: options.pop(name) for name in ("capture", "format", "snaplen")}
+    chosen = chosen_filters(**options)
+    if chosen.one is None and chosen.lines is None:
+        return _export_all(sources, target, settings)
+    return _export_selected(sources, target, chosen, settings)
+
+
+def _export_all(sources: tuple[str, ...], target: str, settings: dict[str, Any]) -> int:
     from jobs.cli.output import complain
     from pcap2arrow.writing.api import export
 
@@ -51,3 +65,20 @@ def command(sources: tuple[str, ...], target: str, **settings: Any) -> int:
     for error in report.errors:
         complain(error)
     return 1 if report.errors else 0
+
+
+def _export_selected(
+    sources: tuple[str, ...], target: str, chosen: ChosenFilters, settings: dict[str, Any]
+) -> int:
+    from jobs.cli.output import complain
+    from jobs.export import export_filtered, export_lines
+
+    if chosen.one is not None:
+        done = export_filtered(sources, target, chosen.one, **settings)
+    elif target == "-":
+        raise click.UsageError("--filters writes several captures: name a folder with -w")
+    else:
+        done = export_lines(sources, target, chosen.lines or [], **settings)
+    for reason in (*done.warnings, *done.errors):
+        complain(reason)
+    return 1 if done.errors else 0

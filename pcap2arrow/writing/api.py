@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -51,22 +51,22 @@ def export(
     with open_streams(sources, capture) as streams:
         if format == "original":
             return export_originals(streams, target)
-        return _export(streams, [target], format, snaplen, selection)[0]
+        return _export(streams, lambda number, format: target, format, snaplen, selection)[0]
 
 
 def export_each(
     sources: Sources,
-    targets: Sequence[Target],
+    target: Callable[[int, str], Target],
     selection: Selection,
     *,
     capture: str | None = None,
     format: Format = "auto",
     snaplen: int | None = None,
 ) -> dict[int, ExportReport]:
-    """Write packets to several captures in one pass over the sources: to each target those chosen for it.
+    """Write packets to several captures in one pass over the sources: to each those that are chosen for it.
 
-    The reports are by the targets' numbers; nothing is written to a target that no packet can go to.  Otherwise as
-    :func:`export`, without ``original``.
+    ``target`` says where the capture of a number goes, given the format (pcap, nspcap or pcapng).  The reports are by
+    number; captures that no packet can go to are not written.  Otherwise as :func:`export`, without ``original``.
     """
     _check(format, snaplen)
     if format == "original":
@@ -74,7 +74,7 @@ def export_each(
             "original: writes whole captures, not some of their packets: expected another format"
         )
     with open_streams(sources, capture) as streams:
-        return _export(streams, targets, format, snaplen, selection)
+        return _export(streams, target, format, snaplen, selection)
 
 
 def _check(format: Format, snaplen: int | None) -> None:
@@ -85,7 +85,7 @@ def _check(format: Format, snaplen: int | None) -> None:
 
 def _export(
     streams: list[Stream],
-    targets: Sequence[Target],
+    target: Callable[[int, str], Target],
     format: Format,
     snaplen: int | None,
     selection: Selection | None,
@@ -94,7 +94,7 @@ def _export(
         raise ExportError("there is no capture to export")
     traits = [stream.traits() for stream in streams]
     layout = plan_layout(traits, format, snap_length=snaplen)
-    begun = range(len(targets)) if selection is None else selection.begin(_link_types(traits))
+    begun = [0] if selection is None else selection.begin(_link_types(traits))
     runs = []
     for stream, of, numbers in zip(streams, traits, layout.numbers, strict=True):
         wanted = Wanted(selection, is_pcapng=layout.format == "pcapng" and bool(of.blocks))
@@ -102,7 +102,7 @@ def _export(
         # A stream that is not alone is held back so that few files are open at once.
         runs.append(Run(stream.bound, ahead(packets) if len(streams) == 1 else held_back(packets)))
     with ExitStack() as opened:
-        files = {number: opened.enter_context(open_target(targets[number])) for number in begun}
+        files = {number: opened.enter_context(open_target(target(number, layout.format))) for number in begun}
         octets = {number: write_octets(file, layout.preamble) for number, (file, _) in files.items()}
         counts = dict.fromkeys(files, 0)
         names = {number: name for number, (_, name) in files.items()}
