@@ -85,6 +85,8 @@ class _Operands:
         self._known: dict[object, int] = {}
 
     def number(self, whole: Operand) -> int:
+        if not _parts(whole):
+            return self._numbered(whole, ())
         numbers: dict[int, int] = {}
         pending = [whole]
         while pending:
