@@ -65,10 +65,6 @@ def missing() -> str | None:
     return None if version.startswith(ORACLE + ".") else f"needs libpcap {ORACLE}, found {version}"
 
 
-_STORE = 0x02
-_REGISTERS = 16
-
-
 class Filter:
     """A compiled expression.
 
@@ -78,10 +74,7 @@ class Filter:
     def __init__(self, library: ctypes.CDLL, instructions: list[tuple[int, int, int, int]]) -> None:
         self.instructions = instructions
         self._library = library
-        # libpcap 1.10.3 leaves registers as the stack has them, later releases set them to 0 as this does
-        cleared = [(_STORE, 0, 0, register) for register in range(_REGISTERS)]
-        program = [*cleared, *instructions] if _reads_registers(instructions) else instructions
-        self._program = (_Instruction * len(program))(*program)
+        self._program = _program(instructions)
 
     def matches(self, packet: bytes, wirelen: int | None = None) -> bool:
         """Whether it accepts a packet that was captured as these octets of ``wirelen`` (None: all)."""
@@ -89,12 +82,34 @@ class Filter:
         length = caplen if wirelen is None else wirelen
         return bool(self._library.bpf_filter(self._program, packet, length, caplen))
 
+    @property
+    def reads_registers(self) -> bool:
+        """Whether it reads registers, which may be set or not."""
+        return _reads_registers(self.instructions)
 
+    def breaks_off(self, packet: bytes, wirelen: int | None = None) -> bool:
+        """Whether it rejects the packet by a load outside of it, or a division by zero."""
+        accepting = [(*each[:3], 1) if each[0] == _RETURN else each for each in self.instructions]
+        return not Filter(self._library, accepting).matches(packet, wirelen)
+
+
+_STORE, _RETURN = 0x02, 0x06
 _LOAD_REGISTER = (0x60, 0x61)
+_REGISTERS = 16
 
 
 def _reads_registers(instructions: list[tuple[int, int, int, int]]) -> bool:
     return any(code in _LOAD_REGISTER for code, *_ in instructions)
+
+
+def _program(instructions: list[tuple[int, int, int, int]]) -> ctypes.Array[_Instruction]:
+    """The code as the interpreter takes it.
+
+    libpcap 1.10.3 leaves registers as the stack has them, later releases set them to 0 as this does.
+    """
+    cleared = [(_STORE, 0, 0, register) for register in range(_REGISTERS)]
+    program = [*cleared, *instructions] if _reads_registers(instructions) else instructions
+    return (_Instruction * len(program))(*(_Instruction(*each) for each in program))
 
 
 @functools.lru_cache(maxsize=64)
