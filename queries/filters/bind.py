@@ -7,12 +7,13 @@ Texts are read as libpcap 1.10.3 reads them, which is not always how addresses a
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
 from pcap2arrow.errors import FilterError
 from queries.filters import names as tables
-from queries.filters.names import Names
+from queries.filters.names import Address, Names
 from queries.filters.terms import Identifier
 
 _ALL_IPV4, _ALL_IPV6 = (1 << 32) - 1, (1 << 128) - 1
@@ -86,6 +87,14 @@ def named_network(name: str, names: Names) -> Network:
     return numbered_network(number)
 
 
+def host(name: str, names: Names) -> tuple[Address, ...]:
+    """The addresses of a host's name, which may be an IPv4 address, written in any way that C's libraries know."""
+    try:
+        return (IPv4Address(socket.inet_aton(name)),)
+    except OSError:
+        return names.host(name)
+
+
 def mac(text: str) -> bytes:
     """The six octets of a MAC address, in any of its forms."""
     return bytes(int(octet, 16) for octet in re.findall("[0-9A-Fa-f]{1,2}", text))
@@ -100,8 +109,8 @@ def named_mac(name: str, names: Names, *, kind: str) -> bytes:
 
 
 def arcnet(text: str) -> int:
-    """An ARCNET address: up to two hexadecimal digits after a dollar sign."""
-    return int(text.removeprefix("$"), 16)
+    """An ARCNET address, of which libpcap reads the dollar sign as its first digit, and the first digit as the last."""
+    return 0xD0 | int(text[1], 16)
 
 
 def decnet(text: str) -> int:

@@ -58,13 +58,11 @@ def generated(
     if state.link.number == _PPI:
         code = every(equal(load(4, 4), _PPI_OF_WLAN), code)
     comparisons = linked(code)
-    if state.depends_on_way:
-        comparisons = resolved(comparisons)
-    tests = tuple(
-        Test(each.check.left, each.check.operator, each.check.right, each.if_true, each.if_false)
-        for each in comparisons
-    )
-    return Generated(Program(link_type, tests, tuple(state.prefixes)), code)
+    lengths = state.at_start()
+    if state.reads_registers or state.reads_accumulator:
+        comparisons = resolved(comparisons, lengths, reads_accumulator=state.reads_accumulator)
+    tests = tuple(Test(check.left, check.operator, check.right, *where) for check, *where in comparisons)
+    return Generated(Program(link_type, tests, tuple(lengths.values())), code)
 
 
 def _code(state: State, leaf: Leaf) -> Code:

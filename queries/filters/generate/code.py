@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +20,7 @@ class Accumulator(Constant):
 
 @dataclass(frozen=True, slots=True)
 class Register(Constant):
-    """What a comparison with ``stores`` has set on the way here; 0 where there was none."""
+    """What a register of libpcap's machine holds: set at the start, or by a comparison with ``stores``, else 0."""
 
     value: int = 0
     number: int = 0
@@ -29,14 +30,14 @@ class Register(Constant):
 class Check:
     """One comparison, as in :class:`queries.filters.program.Test`.
 
-    ``accumulator`` is what it leaves there, None: ``left``; ``stores`` are the registers that it sets, true or not.
+    ``accumulator`` is what it leaves there, None: ``left``; ``stores`` is what it sets registers to, true or not.
     """
 
     left: Operand
     operator: Literal["=", ">", ">="]
     right: Operand
     accumulator: Operand | None = None
-    stores: tuple[tuple[Register, Operand], ...] = ()
+    stores: tuple[tuple[int, Operand], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +137,10 @@ def both_bits(left: Operand, right: Operand) -> Operand:
 
 def load(offset: int, size: Literal[1, 2, 4], index: Operand | None = None) -> Load:
     """Octets at a place whose constant part wraps as libpcap's does, where an offset that it never set takes part."""
-    return Load(offset & MASK32, size, index)
+    return _plain_load(offset & MASK32, size) if index is None else Load(offset & MASK32, size, index)
+
+
+@functools.lru_cache(maxsize=4096)
+def _plain_load(offset: int, size: Literal[1, 2, 4]) -> Load:
+    """The same object for the same place, of which long expressions ask for few, often."""
+    return Load(offset, size)

@@ -7,7 +7,7 @@ from queries.filters import bind
 from queries.filters.bind import Network
 from queries.filters.generate import link_hosts
 from queries.filters.generate.code import Code, some
-from queries.filters.generate.network import is_decnet_host, is_in_network
+from queries.filters.generate.network import is_in_network
 from queries.filters.generate.protocols import is_in_chain, is_numbered
 from queries.filters.generate.state import State
 from queries.filters.generate.transport import has_ports
@@ -57,7 +57,7 @@ def _named(state: State, identifier: Identifier) -> Code:
 def _is_named_host(state: State, name: str, identifier: Identifier) -> Code:
     """A host with any of its addresses of the versions that the protocol has."""
     protocol = identifier.qualifiers.protocol
-    addresses = state.names.host(name)
+    addresses = bind.host(name, state.names)
     if not addresses:
         raise FilterError(f"unknown host '{name}'")
     hosts = []
@@ -84,9 +84,8 @@ def _numbered(state: State, identifier: Identifier) -> Code:
         raise FilterError("'gateway' requires a name")
     if kind in _PROTOCOL_KINDS:
         return _of_protocol(state, number, identifier)
-    if protocol == "decnet":
-        return is_decnet_host(state, number, direction)
-    network = bind.numbered_network(number) if kind == "net" else Network(4, number, 0xFFFF_FFFF)
+    is_network = kind == "net" and protocol != "decnet"
+    network = bind.numbered_network(number) if is_network else Network(4, number, 0xFFFF_FFFF)
     return _in_network(state, network, identifier)
 
 
@@ -99,9 +98,9 @@ def _ipv4(state: State, identifier: Identifier) -> Code:
         return is_in_network(state, network, protocol, direction, kind)
     if kind in (*_PORT_KINDS, *_PROTOCOL_KINDS):
         raise FilterError(f"'{kind}' modifier applied to ip host")
-    if protocol == "decnet":
-        return is_decnet_host(state, bind.decnet(identifier.text), direction)
-    network = bind.ipv4_network(identifier)
+    network = (
+        Network(4, bind.decnet(identifier.text), 0) if protocol == "decnet" else bind.ipv4_network(identifier)
+    )
     if kind == "gateway":
         raise FilterError("'gateway' requires a name")
     return _in_network(state, network, identifier)

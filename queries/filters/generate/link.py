@@ -53,6 +53,13 @@ def carries(state: State, protocol: int) -> Code:
 
     Raises :class:`FilterError` where the link type does not tell, or where tests for it are not possible.
     """
+    known = state.carried()
+    if protocol not in known:
+        known[protocol] = _carries(state, protocol)
+    return known[protocol]
+
+
+def _carries(state: State, protocol: int) -> Code:
     if state.labels:
         return _after_labels(state, protocol)
     family = state.link.family
@@ -67,7 +74,7 @@ def inside(state: State, code: Code) -> Code:
     """A test of a link header that may stand inside of other headers: whether it is there, and the test."""
     if state.in_geneve:
         # without Ethernet inside, the payload starts where the Ethernet header would
-        header, payload = state.header.variable, state.payload.variable
+        header, payload = state.variable(state.header), state.variable(state.payload)
         assert header is not None
         assert payload is not None
         return every(Inverse(Check(header, "=", payload)), code)
@@ -101,35 +108,38 @@ def _ethernet(state: State, protocol: int) -> Code:
 
 
 def _type_or_length(state: State, protocol: int) -> Code:
-    has_length = at_most(state.type_load(0, 2), numbers.LARGEST_LENGTH)
-    has_type = equal(state.type_load(0, 2), protocol)
     if protocol in numbers.LLC_BOTH_POINTS:
-        return every(has_length, llc.is_between(state, protocol))
+        return every(_has_length(state), llc.is_between(state, protocol))
     if protocol == numbers.LLC_IPX:
         raw_or_llc = some(llc.is_to(state, protocol), equal(state.payload_load(0, 2), 0xFFFF))
         ipx = some(llc.is_snap(state, numbers.IPX), raw_or_llc)
-        return some(equal(state.type_load(0, 2), numbers.IPX), every(has_length, ipx))
+        return some(_ethertype(state, numbers.IPX), every(_has_length(state), ipx))
     if protocol in (numbers.ATALK, numbers.AARP):
-        return some(has_type, every(has_length, llc.is_snap(state, protocol)))
+        return some(_ethertype(state, protocol), every(_has_length(state), llc.is_snap(state, protocol)))
     if protocol <= numbers.LARGEST_LENGTH:
-        return every(has_length, equal(state.type_load(2, 1), protocol))
-    return has_type
+        return every(_has_length(state), equal(state.type_load(2, 1), protocol))
+    return _ethertype(state, protocol)
+
+
+def _has_length(state: State) -> Code:
+    """Whether Ethernet's type field is a length, and an LLC header follows."""
+    return at_most(state.type_load(0, 2), numbers.LARGEST_LENGTH)
 
 
 def _sll(state: State, protocol: int) -> Code:
-    has_llc = equal(state.type_load(0, 2), _SLL_LLC)
-    has_type = equal(state.type_load(0, 2), protocol)
     if protocol in numbers.LLC_BOTH_POINTS:
-        return every(has_llc, llc.is_between(state, protocol))
+        return every(_ethertype(state, _SLL_LLC), llc.is_between(state, protocol))
     if protocol == numbers.LLC_IPX:
         ipx = some(llc.is_to(state, protocol), llc.is_snap(state, numbers.IPX))
-        raw = equal(state.type_load(0, 2), _SLL_RAW_IPX)
-        return some(equal(state.type_load(0, 2), numbers.IPX), raw, every(has_llc, ipx))
+        raw = _ethertype(state, _SLL_RAW_IPX)
+        return some(_ethertype(state, numbers.IPX), raw, every(_ethertype(state, _SLL_LLC), ipx))
     if protocol in (numbers.ATALK, numbers.AARP):
-        return some(has_type, every(has_llc, llc.is_snap(state, protocol)))
+        snap = every(_ethertype(state, _SLL_LLC), llc.is_snap(state, protocol))
+        return some(_ethertype(state, protocol), snap)
     if protocol <= numbers.LARGEST_LENGTH:
-        return every(has_llc, equal(state.link_load(state.payload.constant, 1), protocol))
-    return has_type
+        is_protocol = equal(state.link_load(state.payload.constant, 1), protocol)
+        return every(_ethertype(state, _SLL_LLC), is_protocol)
+    return _ethertype(state, protocol)
 
 
 def _wlan(state: State, protocol: int) -> Code:

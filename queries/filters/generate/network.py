@@ -5,10 +5,11 @@ from __future__ import annotations
 from pcap2arrow.errors import FilterError
 from queries.filters.bind import Network
 from queries.filters.generate import numbers
-from queries.filters.generate.code import Code, equal, every, some
+from queries.filters.generate.code import Check, Code, equal, every, some
 from queries.filters.generate.directions import by_direction, refuse_wlan_directions
 from queries.filters.generate.link import carries
 from queries.filters.generate.state import State
+from queries.filters.program import Constant
 
 _UNKNOWN_NETMASK = 0xFFFF_FFFF
 _IPV4_PLACES = {"ip": (numbers.IP, 12, 16), "arp": (numbers.ARP, 14, 24), "rarp": (numbers.RARP, 14, 24)}
@@ -69,8 +70,8 @@ def is_ip_broadcast(state: State) -> Code:
 
 
 def is_ip_multicast(state: State) -> Code:
-    """Whether an IPv4 packet is to 224.0.0.0/4."""
-    return every(carries(state, numbers.IP), equal(state.network_load(16, 1), 0xE0, 0xF0))
+    """Whether an IPv4 packet is to 224.0.0.0 or any greater address."""
+    return every(carries(state, numbers.IP), Check(state.network_load(16, 1), ">=", Constant(0xE0)))
 
 
 def is_ip6_multicast(state: State) -> Code:
@@ -99,6 +100,7 @@ def _is_in_ipv6(
     _refuse_wlan_directions(direction)
 
     def there(offset: int) -> Code:
+        # code for the address comes first, as in libpcap, which takes registers in that order
         words = [
             equal(state.network_load(offset + 4 * k, 4), _word(network.address, k), _word(network.mask, k))
             for k in range(4)

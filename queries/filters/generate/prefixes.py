@@ -16,11 +16,21 @@ _AVS_COOKIE, _WITHOUT_VERSION = 0x8021_1000, 0xFFFF_F000
 _WLAN_HEADER = 24
 
 
+def has_variable_start(link: LinkType) -> bool:
+    """Whether the number of octets before the link header varies."""
+    return link.number in (_PRISM, _RADIOTAP, _AVS, _PPI)
+
+
+def has_variable_header(link: LinkType) -> bool:
+    """Whether the length of the link header varies."""
+    return link.is_wlan or link.number == _PFLOG
+
+
 def before_header(link: LinkType) -> Operand | None:
     """Octets before the link header, where their number varies."""
     match link.number:
         case 127 | 192:
-            return Arithmetic("|", Arithmetic("<<", load(3, 1), Constant(8)), load(2, 1))
+            return Arithmetic("|", load(2, 1), Arithmetic("<<", load(3, 1), Constant(8)))
         case 163:
             return load(4, 4)
         case 119:
@@ -28,10 +38,11 @@ def before_header(link: LinkType) -> Operand | None:
     return None
 
 
-def before_payload(link: LinkType) -> Operand | None:
-    """Octets before the link header's payload, where their number varies."""
+def before_payload(link: LinkType, *, padded: bool) -> Operand | None:
+    """Octets before the link header's payload, where their number varies; ``padded``: with radiotap's padding."""
     if link.is_wlan:
-        return _wlan_payload(link)
+        end, is_data = _wlan_header_end(link)
+        return _padded(end, is_data) if padded and link.number == _RADIOTAP else end
     if link.number == _PFLOG:
         return Arithmetic("&", plus(load(0, 1), 3), Constant(0xFFFF_FFFC))
     return None
@@ -45,15 +56,14 @@ def _prism_or_avs() -> Operand:
     return plus(product(is_avs, length), product(is_prism, _PRISM_HEADER))
 
 
-def _wlan_payload(link: LinkType) -> Operand:
-    """The end of the 802.11 header: of data frames with QoS two octets longer."""
+def _wlan_header_end(link: LinkType) -> tuple[Operand, Operand]:
+    """The end of the 802.11 header, of data frames with QoS two octets longer, and whether it is a data frame."""
     start = before_header(link)
     control = load(0, 1, start)
     is_data = both_bits(bit(control, 3), Arithmetic("^", bit(control, 2), Constant(1)))
     has_qos = both_bits(is_data, bit(control, 7))
     end = plus(product(has_qos, 2), _WLAN_HEADER)
-    end = end if start is None else plus(start, end)
-    return _padded(end, is_data) if link.number == _RADIOTAP else end
+    return end if start is None else plus(start, end), is_data
 
 
 def _padded(end: Operand, is_data: Operand) -> Operand:

@@ -52,7 +52,7 @@ def is_numbered(state: State, number: int, protocol: str | None) -> Code:
 
 def is_in_chain(state: State, number: int, protocol: str | None) -> Code:
     """Whether a protocol is met on the way along the headers of ``ip`` or ``ip6`` (None: either one)."""
-    state.take_register()
+    register = state.registers.take()
     if protocol is None:
         return some(is_in_chain(state, number, "ip"), is_in_chain(state, number, "ip6"))
     if protocol not in ("ip", "ip6"):
@@ -62,7 +62,7 @@ def is_in_chain(state: State, number: int, protocol: str | None) -> Code:
     is_ip = carries(state, numbers.ETHER_PROTOCOLS[protocol])
     start = Constant(state.payload.constant + state.network & 0xFFFF_FFFF)
     chain = ChainEnd(4 if protocol == "ip" else 6, start, number)
-    state.give_registers(1)
+    state.registers.give(register)
     return every(is_ip, Check(chain, "=", Constant(1), accumulator=Constant(number)))
 
 

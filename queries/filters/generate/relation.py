@@ -6,15 +6,14 @@ right of an arithmetic operator.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from pcap2arrow.errors import FilterError
 from queries.filters.generate import numbers
-from queries.filters.generate.code import Check, Code, Inverse, equal, every, plus
+from queries.filters.generate.code import MASK32, Check, Code, Inverse, equal, every, plus
 from queries.filters.generate.link import carries
 from queries.filters.generate.protocols import is_protocol
-from queries.filters.generate.state import Place, State
+from queries.filters.generate.state import Size, State
 from queries.filters.generate.transport import is_first_fragment
 from queries.filters.program import Arithmetic, Constant, Load, Operand, WireLength
 from queries.filters.terms import Accessor, Length, Negative, Number, Operation, Relation, Value
@@ -25,50 +24,62 @@ _RADIO_HEADERS = (119, 127, 163)
 _OVER_LINK = ("ip", "ip6", "arp", "rarp", "atalk", "decnet", "sca", "lat", "moprc", "mopdl")
 _OVER_IPV4 = ("tcp", "udp", "sctp", "icmp", "igmp", "igrp", "pim", "vrrp", "carp")
 _LARGEST_SHIFT = 31
+_SIZES: dict[int, Size] = {1: 1, 2: 2, 4: 4}
+_SMALL = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """A value's operand, what must hold first, and the number that its code begins with, None: no number."""
+    """A value's operand, the register that it is in, and what must hold first.
+
+    ``first`` is the number that its code begins with, None where it begins otherwise: libpcap looks only there for
+    divisors of 0.
+    """
 
     operand: Operand
+    register: int
     checks: tuple[Code, ...] = ()
     first: int | None = None
 
 
 def is_related(state: State, relation: Relation) -> Code:
     """The comparison, after all that must hold for its octets to be there."""
-    left, right = _evaluated(state, relation.left), _evaluated(state, relation.right)
-    state.give_registers(2)
-    comparison = _compared(left.operand, relation.operator, right.operand)
+    stores: dict[int, Operand] = {}
+    left, right = (_evaluated(state, value, stores) for value in (relation.left, relation.right))
+    state.registers.give(left.register, right.register)
+    comparison = _compared(left.operand, relation.operator, right.operand, tuple(stores.items()))
     return every(*left.checks, *right.checks, comparison)
 
 
-def _compared(left: Operand, operator: str, right: Operand) -> Code:
+def _compared(left: Operand, operator: str, right: Operand, stores: tuple[tuple[int, Operand], ...]) -> Code:
     match operator:
-        case ">" | ">=":
-            return Check(left, ">" if operator == ">" else ">=", right)
-        case "<" | "<=":
-            return Inverse(Check(left, ">=" if operator == "<" else ">", right))
-    same = Check(left, "=", right, accumulator=Arithmetic("-", left, right))
+        case ">" | "<=":
+            greater = Check(left, ">", right, stores=stores)
+            return greater if operator == ">" else Inverse(greater)
+        case ">=" | "<":
+            at_least = Check(left, ">=", right, stores=stores)
+            return at_least if operator == ">=" else Inverse(at_least)
+    same = Check(left, "=", right, Arithmetic("-", left, right), stores)
     return same if operator == "=" else Inverse(same)
 
 
-def _evaluated(state: State, whole: Value) -> _Result:
-    """A value, its parts from left to right, in one loop, since they may be many."""
+def _evaluated(state: State, whole: Value, stores: dict[int, Operand]) -> _Result:
+    """A value, its parts from left to right, in one loop, since they may be many; ``stores`` is added to."""
     results: list[_Result] = []
     pending: list[tuple[Value, bool]] = [(whole, False)]
     while pending:
         value, has_parts = pending.pop()
-        if not has_parts:
+        parts = _parts(value)
+        if parts and not has_parts:
             pending.append((value, True))
-            pending.extend((part, False) for part in reversed(_parts(value)))
+            pending.extend((part, False) for part in reversed(parts))
             continue
-        parts = [results.pop() for _ in _parts(value)][::-1]
         try:
-            results.append(_combined(state, value, parts))
+            result = _combined(state, value, results[len(results) - len(parts) :])
         except FilterError as error:
             raise FilterError(error.reason, span=value.span) from None
+        results[len(results) - len(parts) :] = [result]
+        stores[result.register] = result.operand
     return results[0]
 
 
@@ -86,14 +97,12 @@ def _parts(value: Value) -> tuple[Value, ...]:
 def _combined(state: State, value: Value, parts: list[_Result]) -> _Result:
     match value:
         case Number(number, _):
-            state.take_register()
-            return _Result(Constant(number), first=number)
+            return _Result(Constant(number), state.registers.take(), first=number)
         case Length():
-            state.take_register()
-            return _Result(WireLength())
+            return _Result(WireLength(), state.registers.take())
         case Negative():
             (part,) = parts
-            return _Result(Arithmetic("-", Constant(0), part.operand), part.checks, part.first)
+            return replace(part, operand=Arithmetic("-", Constant(0), part.operand))
         case Operation(operator, _, _, _):
             return _operation(state, operator, *parts)
         case Accessor(protocol, _, size, _):
@@ -101,60 +110,59 @@ def _combined(state: State, value: Value, parts: list[_Result]) -> _Result:
 
 
 def _operation(state: State, operator: str, left: _Result, right: _Result) -> _Result:
+    """Arithmetic; as in libpcap, what must hold for the right side is forgotten."""
     if operator == "/" and right.first == 0:
         raise FilterError("division by zero")
     if operator == "%" and right.first == 0:
         raise FilterError("modulus by zero")
     if operator in ("<<", ">>") and right.first is not None and right.first > _LARGEST_SHIFT:
         raise FilterError("shift by more than 31 bits")
-    state.give_registers(1)
-    return _Result(Arithmetic(operator, left.operand, right.operand), left.checks, left.first)
+    state.registers.give(left.register, right.register)
+    operand = Arithmetic(operator, left.operand, right.operand)
+    return _Result(operand, state.registers.take(), left.checks, left.first)
 
 
 def _accessed(state: State, protocol: str, size: int, index: _Result) -> _Result:
     """Octets of a header at an index."""
-    state.take_register()
-    state.give_registers(1)
-    if size not in (1, 2, 4):
+    register = state.registers.take()
+    state.registers.give(index.register)
+    width = _SIZES.get(size)
+    if width is None:
         raise FilterError("data size must be 1, 2, or 4")
-    width: Literal[1, 2, 4] = 1 if size == 1 else 2 if size == 2 else 4
     network = state.payload.moved(state.network)
     checks = index.checks
     if protocol == "radio":
         if state.link.number not in _RADIO_HEADERS:
             raise FilterError("radio information not present in capture")
-        operand = _load(state, Place(0), width, index.operand)
+        operand = _indexed(0, None, width, index.operand)
     elif protocol == "link":
-        operand = _load(state, state.header, width, index.operand)
+        operand = _indexed(state.header.constant, state.variable(state.header), width, index.operand)
     elif protocol in _OVER_LINK:
-        operand = _load(state, network, width, index.operand)
+        operand = _indexed(network.constant, state.variable(network), width, index.operand)
         checks = (*checks, is_protocol(state, protocol))
     elif protocol in _OVER_IPV4:
-        operand = _indexed(Place(network.constant, state.ipv4_header_end()), width, index.operand)
+        is_short = network.variable is None
+        operand = _indexed(network.constant, state.ipv4_header_end(), width, index.operand, is_short=is_short)
         of_protocol = (is_protocol(state, protocol), is_first_fragment(state))
         checks = (carries(state, numbers.IP), *checks, *of_protocol)
     elif protocol == "icmp6":
-        is_icmp6 = equal(state.network_load(6, 1), _ICMP6)
-        checks = (carries(state, numbers.IP6), *checks, is_icmp6)
-        operand = _load(state, network.moved(_IP6_HEADER), width, index.operand)
+        checks = (*checks, carries(state, numbers.IP6), equal(state.network_load(6, 1), _ICMP6))
+        operand = _indexed(network.constant + _IP6_HEADER, state.variable(network), width, index.operand)
     else:
         raise FilterError("unsupported index operation")
-    return _Result(operand, checks, index.first)
+    return _Result(operand, register, checks, index.first)
 
 
-def _load(state: State, place: Place, size: Literal[1, 2, 4], index: Operand) -> Load:
-    state.variable(place)
-    return _indexed(place, size, index)
+def _indexed(
+    constant: int, variable: Operand | None, size: Size, index: Operand, *, is_short: bool = False
+) -> Load:
+    """Octets at an index from a place: what varies is added modulo 2³², the constant part as in any load.
 
-
-def _indexed(place: Place, size: Literal[1, 2, 4], index: Operand) -> Load:
-    """Octets at an index from a place: what varies is added modulo 2³², the constant part as in any load."""
-    constant = place.constant & 0xFFFF_FFFF
-    if isinstance(index, Constant) and constant + index.value <= 0xFFFF_FFFF and not _may_wrap(place, index):
-        return Load(constant + index.value, size, place.variable)
-    return Load(constant, size, index if place.variable is None else plus(index, place.variable))
-
-
-def _may_wrap(place: Place, index: Constant) -> bool:
-    """Whether index and variable part may exceed 32 bits; no header's length is greater than 2¹⁶, but those of AVS."""
-    return place.variable is not None and (index.value >= 1 << 31)
+    ``is_short``: what varies is no greater than some header's length.
+    """
+    constant &= MASK32
+    if isinstance(index, Constant) and constant + index.value <= MASK32:
+        can_wrap = variable is not None and not (is_short and index.value < _SMALL)
+        if not can_wrap:
+            return Load(constant + index.value, size, variable)
+    return Load(constant, size, index if variable is None else plus(index, variable))

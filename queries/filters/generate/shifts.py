@@ -61,9 +61,10 @@ def is_pppoe_session(state: State, number: int | None) -> Code:
     if number is not None:
         _check_range("PPPoE session number", number, _LARGEST_SESSION)
         code = every(code, equal(state.network_load(0, 4), number, _LARGEST_SESSION))
-    state.enter(PPP, state.payload.moved(state.network + _PPPOE_HEADER))
-    state.type_field = state.header
-    state.payload = state.header.moved(_PPP_NUMBER)
+    variable = None if state.payload.variable is None else state.payload.variable.copied()
+    state.enter(PPP, Place(state.payload.constant + state.network + _PPPOE_HEADER, variable))
+    state.type_field = Place(state.header.constant, None if variable is None else variable.copied())
+    state.payload = Place(state.header.constant + _PPP_NUMBER, state.payload.variable)
     state.network = state.llc_network = 0
     return code
 
@@ -73,12 +74,11 @@ def is_geneve(state: State, number: int | None) -> Code:
 
     That lies in other places over IPv4 than over IPv6, so it is noted in registers on the way.
     """
-    variable = state.variable(state.payload)
     over_ipv4 = _is_tunnel(state, is_to_udp_port_over_ipv4, state.over_ipv4_load, number)
     ipv4_end = state.ipv4_header_end()
     over_ipv6 = _is_tunnel(state, is_to_udp_port_over_ipv6, state.over_ipv6_load, number)
-    ipv6_end: Operand = Constant(_IP6_HEADER)
-    ipv6_end = ipv6_end if variable is None else plus(ipv6_end, variable)
+    variable = state.variable(state.payload)
+    ipv6_end = Constant(_IP6_HEADER) if variable is None else plus(Constant(_IP6_HEADER), variable)
     tunnels = (every(over_ipv4, _left(ipv4_end)), every(over_ipv6, _left(ipv6_end)))
     return every(some(*tunnels), _enter_tunnel(state))
 
@@ -109,11 +109,12 @@ def _enter_tunnel(state: State) -> Code:
     is_ethernet = is_equal(Load(2, 2, start), numbers.BRIDGED_ETHERNET)
     type_at = plus(plus(start, 2), product(is_ethernet, plus(options, 8 + _ETHERNET_HEADER - 4)))
     payload_at = plus(header_end, product(is_ethernet, _ETHERNET_HEADER))
-    type_field, header, payload = (state.new_register() for _ in range(3))
+    type_field, header, payload = (state.new_variable() for _ in range(3))
     state.enter(ETHERNET, Place(0, header))
     state.in_geneve = True
     state.type_field, state.payload, state.network = Place(0, type_field), Place(0, payload), 0
-    stores = ((type_field, type_at), (header, header_end), (payload, payload_at))
+    places = ((type_field, type_at), (header, header_end), (payload, payload_at))
+    stores = tuple((variable.register, place) for variable, place in places if variable.register is not None)
     return Check(payload_at, ">=", Constant(0), accumulator=Constant(0), stores=stores)
 
 

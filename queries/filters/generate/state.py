@@ -5,25 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pcap2arrow.errors import FilterError
 from queries.filters.generate import prefixes
 from queries.filters.generate.code import Accumulator, Code, Register, equal, every, load, plus
 from queries.filters.generate.link_types import UNSET, LinkType
+from queries.filters.generate.registers import Registers
 from queries.filters.names import Names
 from queries.filters.program import Arithmetic, Constant, Load, Operand
 
 Size = Literal[1, 2, 4]
 
-_REGISTERS = 16  # of libpcap's machine; an expression that needs more is refused
 _SIZES: tuple[Size, ...] = (4, 2, 1)
+
+
+@dataclass(slots=True, eq=False)
+class Variable:
+    """The variable part of a place: what a register holds, which is taken when the place is first loaded from."""
+
+    register: int | None = None
+
+    def copied(self) -> Variable:
+        """The same for another place, which takes a register of its own, if there is none yet."""
+        return Variable(self.register)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in the frame: ``variable`` (None: 0) + ``constant``."""
+    """A place in the frame: ``constant`` octets after the ``variable`` part of it."""
 
     constant: int
-    variable: Operand | None = None
+    variable: Variable | None = None
 
     def moved(self, octets: int) -> Place:
         """So many octets further."""
@@ -35,9 +45,8 @@ class State:
     """Terms such as ``vlan`` change it, for all that stands after them in the text.
 
     ``header`` is the link header, ``type_field`` where it says what it carries, ``payload`` what comes after it;
-    ``network`` and ``llc_network`` are as in :class:`LinkType`.  ``labels`` counts MPLS labels passed, ``prefixes``
-    are variable parts of places that something was loaded from, ``depends_on_way`` says whether any comparison reads
-    what others leave.
+    ``network`` and ``llc_network`` are as in :class:`LinkType`.  ``labels`` counts MPLS labels passed,
+    ``reads_registers`` and ``reads_accumulator`` say whether any comparison does.
     """
 
     outermost: LinkType
@@ -54,17 +63,21 @@ class State:
     llc_network: int = field(init=False)
     labels: int = 0
     in_geneve: bool = False
-    prefixes: list[Operand] = field(default_factory=list)
-    depends_on_way: bool = False
-    _registers: int = 0
-    _stored: int = 0
+    registers: Registers = field(default_factory=Registers)
+    reads_registers: bool = False
+    reads_accumulator: bool = False
+    _carried: dict[int, Code] = field(default_factory=dict)
+    _carried_where: tuple[object, ...] = ()
+    _variable_loads: dict[tuple[int, int, Size], Load] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         link = self.outermost
         self.link = self.previous = link
-        self.header = self.previous_header = Place(link.header_at, prefixes.before_header(link))
+        self.header = self.previous_header = Place(
+            link.header_at, Variable() if prefixes.has_variable_start(link) else None
+        )
         self.type_field = Place(link.type_at)
-        self.payload = Place(link.payload_at, prefixes.before_payload(link))
+        self.payload = Place(link.payload_at, Variable() if prefixes.has_variable_header(link) else None)
         self.network, self.llc_network = link.network_at, link.llc_network_at
 
     def enter(self, link: LinkType, header: Place) -> None:
@@ -73,47 +86,73 @@ class State:
         self.link, self.header = link, header
         self.in_geneve = False
 
-    # registers, of which there must be enough
+    def at_start(self) -> dict[int, Operand]:
+        """What registers hold from the start: lengths of the outermost headers, for the places that are used last.
 
-    def take_register(self) -> None:
-        """Use one more register."""
-        if self._registers == _REGISTERS:
-            raise FilterError("too many registers needed to evaluate expression")
-        self._registers += 1
+        Places that were used before another link header was entered may thus be 0, as in libpcap.
+        """
+        start, payload = self.header.variable, self.payload.variable
+        if (
+            payload is not None
+            and payload.register is not None
+            and start is not None
+            and start.register is None
+        ):
+            start.register = self.registers.take()
+        found = {}
+        for variable, length in (
+            (start, prefixes.before_header(self.outermost)),
+            (payload, prefixes.before_payload(self.outermost, padded=self.link is self.outermost)),
+        ):
+            if variable is not None and variable.register is not None and length is not None:
+                found[variable.register] = length
+        return found
 
-    def give_registers(self, count: int) -> None:
-        """Use so many registers less."""
-        self._registers -= count
+    def carried(self) -> dict[int, Code]:
+        """Tests for protocols that were made where all headers lie as they do now, for long expressions."""
+        where = (
+            self.link,
+            self.header,
+            self.type_field,
+            self.payload,
+            self.network,
+            self.labels,
+            self.in_geneve,
+        )
+        if where != self._carried_where:
+            self._carried, self._carried_where = {}, where
+        return self._carried
 
-    def new_register(self) -> Register:
-        """A register that code sets on its way; used for ever."""
-        self.take_register()
-        self.depends_on_way = True
-        self._stored += 1
-        return Register(number=self._stored)
+    def new_variable(self) -> Variable:
+        """A variable part that code sets on its way."""
+        return Variable(self.registers.take())
 
     def accumulator(self) -> Accumulator:
         """What the comparison before leaves in the accumulator."""
-        self.depends_on_way = True
+        self.reads_accumulator = True
         return Accumulator()
 
     # loads
 
-    def variable(self, place: Place) -> Operand | None:
-        """The variable part of a place, to load from; takes a register, if none yet holds that part."""
-        part = place.variable
-        if (
-            part is not None
-            and not isinstance(part, Register)
-            and not any(part is each for each in self.prefixes)
-        ):
-            self.take_register()
-            self.prefixes.append(part)
-        return part
+    def variable(self, place: Place) -> Register | None:
+        """The variable part of a place, to load from."""
+        variable = place.variable
+        if variable is None:
+            return None
+        if variable.register is None:
+            variable.register = self.registers.take()
+        self.reads_registers = True
+        return Register(number=variable.register)
 
     def load(self, place: Place, offset: int, size: Size) -> Load:
         """Octets ``offset`` after a place."""
-        return load(place.constant + offset, size, self.variable(place))
+        variable = self.variable(place)
+        if variable is None:
+            return load(place.constant + offset, size)
+        key = place.constant + offset, variable.number, size
+        if key not in self._variable_loads:
+            self._variable_loads[key] = load(place.constant + offset, size, variable)
+        return self._variable_loads[key]
 
     def link_load(self, offset: int, size: Size) -> Load:
         """Octets of the link header."""

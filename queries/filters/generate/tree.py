@@ -6,7 +6,6 @@ Nothing here calls itself: expressions may be nested some thousand deep.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from queries.filters.generate.code import Check, Code, Every, Inverse, Some
 from queries.filters.program import ACCEPT, REJECT
@@ -15,13 +14,8 @@ from queries.filters.terms import And, Identifier, Not, Or, Primitive, Protocol,
 Leaf = Protocol | Identifier | Primitive | Relation
 
 
-@dataclass(frozen=True, slots=True)
-class Linked:
-    """A comparison with where to go on: the number of a later one, or ACCEPT or REJECT."""
-
-    check: Check
-    if_true: int
-    if_false: int
+Linked = tuple[Check, int, int]
+"""A comparison, and where to go on if it is true and if not: the number of a later one, or ACCEPT or REJECT."""
 
 
 def coded(term: Term, code_of: Callable[[Leaf], Code]) -> Code:
@@ -64,7 +58,7 @@ def linked(code: Code) -> list[Linked]:
         if_false = len(found) - 1 if if_false == _FOLLOWING else if_false
         match node:
             case Check():
-                found.append(Linked(node, if_true, if_false))
+                found.append((node, if_true, if_false))
             case Inverse(part):
                 pending.append((part, if_false, if_true))
             case Every(parts):
@@ -75,10 +69,6 @@ def linked(code: Code) -> list[Linked]:
                 pending.append((parts[-1], if_true, if_false))
     last = len(found) - 1
     return [
-        Linked(
-            each.check,
-            each.if_true if each.if_true < 0 else last - each.if_true,
-            each.if_false if each.if_false < 0 else last - each.if_false,
-        )
-        for each in reversed(found)
+        (check, one if one < 0 else last - one, other if other < 0 else last - other)
+        for check, one, other in reversed(found)
     ]

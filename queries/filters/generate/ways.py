@@ -8,62 +8,83 @@ from dataclasses import dataclass, field
 from pcap2arrow.errors import LimitError
 from queries.filters.generate.code import Accumulator, Check, Register
 from queries.filters.generate.tree import Linked
-from queries.filters.program import Arithmetic, Constant, Load, Operand
+from queries.filters.program import Arithmetic, Constant, Load, Operand, WireLength
 
 _MOST = 1_000_000
 
+_Known = dict[int, Operand]
+"""Operands that depend on nothing, by the identity of those that they have come from."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Way:
-    """What is known where a comparison is reached, with operands already made independent of the way."""
+class _Registers:
+    """What registers hold, on some ways; those that are not ``held`` hold 0."""
 
-    registers: Mapping[int, Operand]
-    accumulator: Operand
-    known: dict[int, Operand] = field(default_factory=dict)
+    held: Mapping[int, Operand]
+    known: _Known = field(default_factory=dict)
 
+
+_Way = tuple[_Registers, Operand]
+"""What registers and accumulator hold where a comparison is reached."""
 
 _Key = tuple[int, int]
+"""Which ways to a comparison it treats alike: by the identity of its registers, and if it asks for that of the
+accumulator."""
 
 
-def resolved(comparisons: list[Linked]) -> list[Linked]:
+def resolved(
+    comparisons: list[Linked], registers: Mapping[int, Operand], *, reads_accumulator: bool
+) -> list[Linked]:
     """The same comparisons, but none of them reads a register or the accumulator.
 
-    Raises :class:`LimitError` where that are too many.
+    ``registers`` is what some hold from the start, ``reads_accumulator`` says whether any comparison does.  Raises
+    :class:`LimitError` where the result would be too long.
     """
+    readers = {
+        n for n, (check, *_) in enumerate(comparisons) if reads_accumulator and _reads_accumulator(check)
+    }
     ways: list[dict[_Key, _Way]] = [{} for _ in comparisons]
-    ways[0][0, 0] = _Way({}, Constant(0))
-    reached: list[tuple[Check, tuple[int, _Key], tuple[int, _Key]]] = []
+    ways[0][0, 0] = _Registers(registers), Constant(0)
+    found: list[tuple[Check, tuple[int, _Key], tuple[int, _Key]]] = []
     numbers: dict[tuple[int, _Key], int] = {}
-    for place, each in enumerate(comparisons):
+    for place, (check, if_true, if_false) in enumerate(comparisons):
         for key, way in ways[place].items():
-            numbers[place, key] = len(reached)
-            if len(reached) == _MOST:
+            if len(found) == _MOST:
                 raise LimitError("the filter expression goes too many ways through tunnels")
-            check = _resolved_check(each.check, way)
-            after = _after(check, way)
-            targets = [_reach(comparisons, ways, target, after) for target in (each.if_true, each.if_false)]
-            reached.append((check, targets[0], targets[1]))
-    return [
-        Linked(check, numbers.get(one, one[0]), numbers.get(other, other[0])) for check, one, other in reached
-    ]
+            numbers[place, key] = len(found)
+            own, after = _passed(check, way, is_reader=place in readers)
+            targets = [
+                _reach(ways, target, after, is_reader=target in readers) for target in (if_true, if_false)
+            ]
+            found.append((own, targets[0], targets[1]))
+    return [(own, numbers.get(one, one[0]), numbers.get(other, other[0])) for own, one, other in found]
 
 
-def _after(check: Check, way: _Way) -> _Way:
-    """What is known after a comparison."""
-    accumulator = check.left if check.accumulator is None else check.accumulator
-    if not check.stores:
-        return _Way(way.registers, accumulator)
-    stored = {register.number: operand for register, operand in check.stores}
-    return _Way({**way.registers, **stored}, accumulator)
+def _with_lengths(comparisons: list[Linked], registers: Mapping[int, Operand]) -> list[Linked]:
+    """The comparisons where registers hold the same on all ways."""
+    way = _Registers(registers), Constant(0)
+    checks = {id(check): check for check, *_ in comparisons}
+    own = {key: _passed(check, way, is_reader=False)[0] for key, check in checks.items()}
+    return [(own[id(check)], if_true, if_false) for check, if_true, if_false in comparisons]
 
 
-def _reach(
-    comparisons: list[Linked], ways: list[dict[_Key, _Way]], target: int, way: _Way
-) -> tuple[int, _Key]:
+def _passed(check: Check, way: _Way, *, is_reader: bool) -> tuple[Check, _Way]:
+    """A comparison as it is on a way, and the way after it."""
+    registers, _ = way
+    known = {} if is_reader else registers.known
+    left, right = _resolved(check.left, way, known), _resolved(check.right, way, known)
+    after = left if check.accumulator is None else _resolved(check.accumulator, way, known)
+    if check.stores:
+        stored = {number: _resolved(operand, way, known) for number, operand in check.stores}
+        registers = _Registers({**registers.held, **stored})
+    return Check(left, check.operator, right), (registers, after)
+
+
+def _reach(ways: list[dict[_Key, _Way]], target: int, way: _Way, *, is_reader: bool) -> tuple[int, _Key]:
     if target < 0:
         return target, (0, 0)
-    accumulator = id(way.accumulator) if _reads_accumulator(comparisons[target].check) else 0
-    key = id(way.registers), accumulator
+    registers, accumulator = way
+    key = id(registers), id(accumulator) if is_reader else 0
     ways[target].setdefault(key, way)
     return target, key
 
@@ -78,24 +99,20 @@ def _reads_accumulator(check: Check) -> bool:
     return False
 
 
-def _resolved_check(check: Check, way: _Way) -> Check:
-    accumulator = None if check.accumulator is None else _resolved_operand(check.accumulator, way)
-    stores = tuple((register, _resolved_operand(operand, way)) for register, operand in check.stores)
-    left, right = _resolved_operand(check.left, way), _resolved_operand(check.right, way)
-    return Check(left, check.operator, right, accumulator, stores)
-
-
-def _resolved_operand(whole: Operand, way: _Way) -> Operand:
-    pending = [whole]
+def _resolved(whole: Operand, way: _Way, known: _Known) -> Operand:
+    """An operand as it is on a way."""
+    if type(whole) is Constant or type(whole) is WireLength:
+        return whole
+    pending = [] if id(whole) in known else [whole]
     while pending:
         operand = pending[-1]
         parts = _parts(operand)
-        missing = [part for part in parts if id(part) not in way.known]
+        missing = [part for part in parts if id(part) not in known]
         pending.extend(missing)
         if not missing:
             pending.pop()
-            way.known[id(operand)] = _rebuilt(operand, [way.known[id(part)] for part in parts], way)
-    return way.known[id(whole)]
+            known[id(operand)] = _rebuilt(operand, [known[id(part)] for part in parts], way)
+    return known[id(whole)]
 
 
 def _parts(operand: Operand) -> tuple[Operand, ...]:
@@ -108,11 +125,12 @@ def _parts(operand: Operand) -> tuple[Operand, ...]:
 
 
 def _rebuilt(operand: Operand, parts: list[Operand], way: _Way) -> Operand:
+    registers, accumulator = way
     match operand:
         case Register(number=number):
-            return way.registers.get(number, Constant(0))
+            return registers.held.get(number, Constant(0))
         case Accumulator():
-            return way.accumulator
+            return accumulator
         case Load(offset, size, index) if index is not None and parts[0] is not index:
             return Load(offset, size, parts[0])
         case Arithmetic(operator, left, right) if parts[0] is not left or parts[1] is not right:
