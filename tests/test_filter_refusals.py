@@ -162,6 +162,37 @@ def test_libpcap_refuses_the_same(shared: Path, rounds: int) -> None:
     assert tried > 2_000 * rounds
 
 
+OPENBSD_RAW = 14
+"""Raw IP of OpenBSD, which libpcap knows on OpenBSD alone, and we everywhere."""
+
+_ONE_OF_EACH = (
+    *("ip", "len > 5", "link[0] = 1", "tcp port 80", "inbound", "ifindex 2", "llc", "vlan", "mpls", "geneve"),
+    *(
+        "ether host 1:2:3:4:5:6",
+        "ether host $1a",
+        "host ::1",
+        "arp",
+        "iso",
+        "type mgt",
+        "radio[0] = 1",
+        "vpi 1",
+    ),
+    *("ip broadcast", "ether broadcast", "ip protochain 6", "icmp6[0] = 1", "ifname x", "opc 1"),
+)
+
+
+@needs_libpcap
+def test_libpcap_knows_the_same_link_types() -> None:
+    """Of the many that have no filters of their own, libpcap's messages have other names."""
+    differing = [
+        (link_type, text)
+        for link_type in (*range(300), 1_000, 65_535)
+        for text in _ONE_OF_EACH
+        if (_refusal(text, link_type) is None) != (_libpcap_refusal(text, link_type) is None)
+    ]
+    assert {link_type for link_type, _ in differing} == {OPENBSD_RAW}
+
+
 # Bounds
 
 HOSTS = 2_000
