@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pcap2arrow.errors import ExportError, UsageError
+from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.formats import Format, Layout, check_format, encode, plan_layout
-from pcap2arrow.writing.merge import Run, ahead, held_back, merge
+from pcap2arrow.writing.merge import Run, held_back, merge
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.selection import Selection
 from pcap2arrow.writing.sources import Sources, open_streams

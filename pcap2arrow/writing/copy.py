@@ -15,8 +15,9 @@ from pcap2arrow.errors import ExportError
 from pcap2arrow.savefile.pcap import effective_snap_length
 from pcap2arrow.savefile.reader import read_header
 from pcap2arrow.savefile.source import open_source
+from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.formats import MAGIC, Layout, encode
-from pcap2arrow.writing.merge import Run, ahead, held_back, merge
+from pcap2arrow.writing.merge import Run, held_back, merge
 from pcap2arrow.writing.original import capture_row
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.stream import FileStream, Stream, Traits, Wanted

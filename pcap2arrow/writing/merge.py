@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -89,12 +88,3 @@ def held_back(items: Iterator[_Item]) -> Iterator[_Item]:
             yield last
             last = item
         yield last
-
-
-def ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The items, the next of which is made by another thread while one is used."""
-    with ThreadPoolExecutor(1) as executor:
-        coming = executor.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = executor.submit(next, items, None)
-            yield item

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from pcap2arrow.savefile.pcap import ByteOrder, PcapHeader
 from pcap2arrow.savefile.pcapng import Interface, SectionState, starts_section
 from pcap2arrow.savefile.reader import Position, read_header, read_windows
 from pcap2arrow.savefile.source import Source, open_source
+from pcap2arrow.writing.ahead import in_turn
 from pcap2arrow.writing.original import capture_row, units
 from pcap2arrow.writing.packets import (
     BEFORE_ANY_TIME,
@@ -162,14 +164,28 @@ class TableStream:
 
     def packets(self, numbers: NDArray[np.int64], wanted: Wanted) -> Iterator[Packets]:
         """The packets, in batches; ``numbers`` maps interfaces to those of the export."""
+        if wanted.selection is None:
+            for unit, of_files in self._units(wanted):
+                yield from self._of_unit(unit, of_files, numbers, wanted)
+            return
+        tasks = (
+            partial(lambda *task: list(self._of_unit(*task)), unit, of_files, numbers, wanted)
+            for unit, of_files in self._units(wanted)
+            if unit
+        )
+        for batches in in_turn(tasks):
+            yield from batches
+
+    def _of_unit(
+        self, unit: list[DataFile], of_files: list[Chosen], numbers: NDArray[np.int64], wanted: Wanted
+    ) -> Iterator[Packets]:
         columns = COLUMNS_AS_SEEN if wanted.as_seen else COLUMNS
-        for unit, of_files in self._units(wanted):
-            for table, chosen in _tables(self.dataset, unit, of_files, columns):
-                batch = packets_of_table(
-                    table, numbers, chosen, is_pcapng=wanted.is_pcapng, as_seen=wanted.as_seen
-                )
-                if len(batch):
-                    yield batch
+        for table, chosen in _tables(self.dataset, unit, of_files, columns):
+            batch = packets_of_table(
+                table, numbers, chosen, is_pcapng=wanted.is_pcapng, as_seen=wanted.as_seen
+            )
+            if len(batch):
+                yield batch
 
     def chosen(self, wanted: Wanted) -> Iterator[Chosen]:
         """Which of the packets are wanted, in batches; not in the capture's order."""

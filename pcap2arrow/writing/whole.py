@@ -9,7 +9,7 @@ from typing import Any
 
 from pcap2arrow.errors import ExportError, Pcap2ArrowError, UsageError
 from pcap2arrow.savefile.source import open_source
-from pcap2arrow.writing.merge import ahead
+from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.original import rebuild
 from pcap2arrow.writing.stream import FileStream, Stream, TableStream
 from pcap2arrow.writing.target import STANDARD_OUTPUT, ExportReport, Target, open_target, write_octets
