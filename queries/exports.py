@@ -29,8 +29,8 @@ _ANY_LINK_TYPE = 0, 65535
 class FilterSelection:
     """What each of some filters selects, for a capture to write of each: a ``Selection`` of exports.
 
-    Once an export has begun, ``tally`` tells the link types that are there, and the errors of filters for them; what
-    is selected it does not count.
+    ``tally`` tells the link types that were seen, and the errors of filters for them; what is selected it does not
+    count.
 
     >>> chosen = FilterSelection([compile_filter("tcp port 443")])
     >>> pcap2arrow.export("dataset", "https.pcap", selection=chosen).packets                      # doctest: +SKIP
@@ -61,6 +61,7 @@ class FilterSelection:
         chosen = np.zeros((len(records), len(self.filters)), np.bool_)
         for link_type in np.unique(records.link_type).tolist():
             rows = np.flatnonzero(records.link_type == link_type)
+            self.tally.seen[link_type] += len(rows)
             frames = _frames(records if len(rows) == len(records) else records.rows(rows))
             for place, compiled in self._compiled(link_type, big_endian=big_endian):
                 chosen[rows, place] = run(compiled.plan, frames)
@@ -76,7 +77,10 @@ class FilterSelection:
         chosen = np.zeros((file.rows, len(self.filters)), np.bool_)
         for link_type, rows, scope in _scopes(paths, file):
             packets = FilePackets(paths, file.rows if rows is None else len(rows), scope)
-            compiled = dict(self._compiled(link_type, big_endian=big_endian))
+            compiled = {
+                place: each.within(file.ranges) if rows is None else each
+                for place, each in self._compiled(link_type, big_endian=big_endian)
+            }
             answers = verdicts(list(compiled.values()), packets, may_be_irregular=may_be_irregular)
             for place, answer in zip(compiled, answers, strict=True):
                 chosen[slice(None) if rows is None else rows, place] = answer.to_numpy()

@@ -13,7 +13,7 @@ import polars as pl
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import HOST_ORDER_LINK_TYPES, Filter, LinkFilter
 from queries.filters.prune import Ranges
-from queries.filters.verdicts import TablePackets, no_octets, verdicts
+from queries.filters.verdicts import no_octets, verdicts
 
 if TYPE_CHECKING:
     from pcap2arrow.dataset.log import Dataset
@@ -128,14 +128,6 @@ def _scan(paths: tuple[str, ...]) -> pl.LazyFrame:
     return pl.scan_parquet(list(paths), hive_partitioning=False, glob=False)
 
 
-def count_table(filters: Sequence[Filter], table: pl.DataFrame, *, big_endian: Collection[int] = ()) -> Tally:
-    """The same of a packet table in memory."""
-    tally = Tally([0] * len(filters))
-    for link_type, is_swapped, _, scope in _scopes(table.select("link_type", "capture_id"), big_endian):
-        tally.add(_count(filters, link_type, is_swapped, TablePackets(table.filter(scope))))
-    return tally
-
-
 def _scopes(
     identities: pl.DataFrame, big_endian: Collection[int]
 ) -> Iterator[tuple[int, bool, int, pl.Expr]]:
@@ -153,7 +145,7 @@ def _count(
     filters: Sequence[Filter],
     link_type: int,
     big_endian: bool,
-    packets: FilePackets | TablePackets,
+    packets: FilePackets,
     *,
     ranges: Ranges = MappingProxyType({}),
     may_be_irregular: bool = True,

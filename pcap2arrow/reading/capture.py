@@ -15,29 +15,20 @@ from pcap2arrow.savefile.reader import Position, read_header
 from pcap2arrow.savefile.source import open_source
 
 
-def read_tables(
-    path: str, *, name: str | None = None, on_error: OnError = "salvage", damage: list[str] | None = None
-) -> Iterator[pa.Table]:
+def read_tables(path: str, *, name: str | None = None, on_error: OnError = "salvage") -> Iterator[pa.Table]:
     """The packet table of a capture in parts of one window each, in the capture's order; ``capture_id`` is 0.
 
-    Memory is bounded by the window.  ``name`` is what errors call the capture; what is wrong with it is added to
-    ``damage``, if that is given.  Raises FormatError where it is none, or ``strict`` and damaged.
+    Memory is bounded by the window.  ``name`` is what errors call the capture.  Raises FormatError where it is none,
+    or ``strict`` and damaged.
     """
-
-    def found(error: FormatError) -> None:
-        if on_error == "strict":
-            raise error
-        if damage is not None:
-            damage.append(str(error))
-
     with open_source(path, name=name) as source:
         header = read_header(source)
         everything = Unit(0, "", Position(0), source.size, 0, 1, None)
         for placed, window in place(source, header, everything):
-            for gap in window.gaps:
-                if gap.expected:
-                    found(FormatError(source.name, gap.offset, expected=gap.expected, found=gap.found))
+            wrong = next((gap for gap in window.gaps if gap.expected), None)
+            if wrong and on_error == "strict":
+                raise FormatError(source.name, wrong.offset, expected=wrong.expected, found=wrong.found)
             if len(placed):
                 yield pa.Table.from_batches([packet_rows(placed, capture_id=0)])
-        if source.cut:
-            found(FormatError(source.name, source.size, expected="the rest of the capture", found=source.cut))
+        if on_error == "strict" and source.cut:
+            raise FormatError(source.name, source.size, expected="the rest of the capture", found=source.cut)
