@@ -12,7 +12,7 @@ from queries.filters.generate.primitives import is_condition
 from queries.filters.generate.protocols import is_protocol
 from queries.filters.generate.relation import is_related
 from queries.filters.generate.state import State
-from queries.filters.generate.tree import Leaf, coded, linked
+from queries.filters.generate.tree import Leaf, coded, leaves, linked
 from queries.filters.generate.ways import resolved
 from queries.filters.names import Names
 from queries.filters.program import Program, Test
@@ -53,7 +53,8 @@ def generated(
         raise FilterError(f"unknown data link type {link_type} (min 104, max 289)")
     if term is None:
         return Generated(Program(link_type, ()), None)
-    state = State(link, names, netmask, swapped)
+    has_tunnels = any(isinstance(leaf, Primitive) and leaf.word == "geneve" for leaf in leaves(term))
+    state = State(link, names, netmask, swapped, has_tunnels)
     code = coded(term, lambda leaf: _code(state, leaf))
     if state.link.number == _PPI:
         code = every(equal(load(4, 4), _PPI_OF_WLAN), code)

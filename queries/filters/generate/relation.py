@@ -47,7 +47,8 @@ def is_related(state: State, relation: Relation) -> Code:
     stores: dict[int, Operand] = {}
     left, right = (_evaluated(state, value, stores) for value in (relation.left, relation.right))
     state.registers.give(left.register, right.register)
-    comparison = _compared(left.operand, relation.operator, right.operand, tuple(stores.items()))
+    kept = tuple(stores.items()) if state.keeps_registers else ()
+    comparison = _compared(left.operand, relation.operator, right.operand, kept)
     return every(*left.checks, *right.checks, comparison)
 
 

@@ -46,13 +46,15 @@ class State:
 
     ``header`` is the link header, ``type_field`` where it says what it carries, ``payload`` what comes after it;
     ``network`` and ``llc_network`` are as in :class:`LinkType`.  ``labels`` counts MPLS labels passed,
-    ``reads_registers`` and ``reads_accumulator`` say whether any comparison does.
+    ``reads_registers`` and ``reads_accumulator`` say whether any comparison does,
+    ``has_tunnels`` whether any term of the text may set registers.
     """
 
     outermost: LinkType
     names: Names
     netmask: int
     swapped: bool
+    has_tunnels: bool
     link: LinkType = field(init=False)
     previous: LinkType = field(init=False)
     header: Place = field(init=False)
@@ -107,6 +109,11 @@ class State:
             if variable is not None and variable.register is not None and length is not None:
                 found[variable.register] = length
         return found
+
+    @property
+    def keeps_registers(self) -> bool:
+        """Whether it matters what arithmetic leaves in registers."""
+        return self.has_tunnels or prefixes.has_variable_header(self.outermost)
 
     def carried(self) -> dict[int, Code]:
         """Tests for protocols that were made where all headers lie as they do now, for long expressions."""

@@ -5,7 +5,7 @@ Nothing here calls itself: expressions may be nested some thousand deep.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from queries.filters.generate.code import Check, Code, Every, Inverse, Some
 from queries.filters.program import ACCEPT, REJECT
@@ -16,6 +16,19 @@ Leaf = Protocol | Identifier | Primitive | Relation
 
 Linked = tuple[Check, int, int]
 """A comparison, and where to go on if it is true and if not: the number of a later one, or ACCEPT or REJECT."""
+
+
+def leaves(term: Term) -> Iterator[Leaf]:
+    """The terms of a term that hold no others, in textual order."""
+    pending = [term]
+    while pending:
+        match pending.pop():
+            case And(terms) | Or(terms):
+                pending.extend(reversed(terms))
+            case Not(negated):
+                pending.append(negated)
+            case leaf:
+                yield leaf
 
 
 def coded(term: Term, code_of: Callable[[Leaf], Code]) -> Code:
