@@ -49,9 +49,7 @@ class Tally:
         )
 
 
-def _compare(
-    tally: Tally, joined: Joined, texts: Sequence[str], tcpdump: str, *, with_optimiser: bool = True
-) -> None:
+def _compare(tally: Tally, joined: Joined, texts: Sequence[str], tcpdump: str) -> None:
     """What the columns and octets of a packet table say of each expression, and what tcpdump does."""
     for text in texts:
         chosen = compile_filter(text)
@@ -67,7 +65,7 @@ def _compare(
         if found != joined.selected(ours):
             differing = np.flatnonzero(joined.numbers(found) != ours)
             tally.differing.append((text, joined.kind.link_type, len(differing)))
-        elif with_optimiser:
+        else:
             tally.optimised[text] += len(_more_when_optimised(joined, text, ours, tcpdump))
     tally.optimised = +tally.optimised
 
