@@ -77,27 +77,29 @@ def _parts(operand: Operand) -> tuple[Operand, ...]:
 
 
 class _Operands:
-    """Numbers operands, parts before wholes, equal ones alike; without recursion, since sums may be long."""
+    """Numbers the operands of one program, parts before wholes, equal ones alike.
+
+    There is no recursion, since sums may be long; an operand that stands in many others is gone through once.
+    """
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.constants: dict[int, int] = {}
         self._known: dict[object, int] = {}
+        self._by_identity: dict[int, int] = {}
 
     def number(self, whole: Operand) -> int:
         if not _parts(whole):
             return self._numbered(whole, ())
-        numbers: dict[int, int] = {}
+        numbers = self._by_identity
         pending = [whole]
-        while pending:
-            operand = pending[-1]
-            parts = _parts(operand)
+        while id(whole) not in numbers:
+            parts = _parts(pending[-1])
             missing = [part for part in parts if id(part) not in numbers]
             pending.extend(missing)
             if not missing:
-                numbers[id(pending.pop())] = self._numbered(
-                    operand, tuple([numbers[id(part)] for part in parts])
-                )
+                operand = pending.pop()
+                numbers[id(operand)] = self._numbered(operand, tuple([numbers[id(part)] for part in parts]))
         return numbers[id(whole)]
 
     def _numbered(self, operand: Operand, parts: tuple[int, ...]) -> int:
