@@ -156,7 +156,8 @@ def _count_without_octets(dataset: Dataset, live: LiveCapture, filters: Sequence
 
 def _count_capture(path: str, name: str, filters: Sequence[Filter], errors: list[str]) -> Tally:
     """By octets alone: decoding all columns would take longer."""
-    from pcap2arrow.writing.stream import FileStream, Wanted
+    from pcap2arrow.writing.selection import Wanted
+    from pcap2arrow.writing.stream import FileStream
     from queries.exports import FilterSelection
 
     selection, damage = FilterSelection(filters), list[str]()

@@ -203,8 +203,8 @@ def run(arguments: Arguments, *, opened: Callable[[str], None] = lambda line: No
 def _run(arguments: Arguments, opened: Callable[[str], None]) -> Outcome:
     from jobs.count import filter_warnings
     from pcap2arrow.writing.copy import Copying, copy, count, joint_head, read_head
+    from pcap2arrow.writing.selection import Wanted
     from pcap2arrow.writing.sources import open_streams
-    from pcap2arrow.writing.stream import Wanted
 
     errors: list[str] = []
     with ExitStack() as stack:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
@@ -28,6 +31,37 @@ def read_batches(dataset: Dataset, file: DataFile, *, columns: list[str], rows: 
     with _open(dataset, file) as opened:
         for batch in opened.iter_batches(rows, columns=columns, use_threads=False):
             yield pa.Table.from_batches([batch])
+
+
+def read_rows(
+    dataset: Dataset, file: DataFile, *, columns: list[str], rows: NDArray[np.integer[Any]]
+) -> pa.Table:
+    """Some rows of a file of packets, ascending; little else is decoded.  Raises DatasetError where it is damaged.
+
+    Columns of octets are large_binary, or binary_view where most rows are wanted, so that they need not be copied.
+    """
+    import polars as pl
+
+    path = dataset.path_of(file.path)
+    packets = pl.scan_parquet(path, hive_partitioning=False, glob=False)
+    try:
+        numbers = packets.select("frame_number").collect().to_series()[rows]
+        found = packets.filter(pl.col("frame_number").is_in(numbers.implode())).select(columns).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DatasetError(f"{path}: damaged: {error}") from error
+    most = 2 * len(rows) > file.rows
+    return found.to_arrow(compat_level=pl.CompatLevel.newest() if most else pl.CompatLevel.oldest())
+
+
+def greatest(dataset: Dataset, file: DataFile, column: str) -> int | None:
+    """The greatest value of a column by the file's statistics; None where these tell nothing."""
+    with _open(dataset, file) as opened:
+        groups = [opened.metadata.row_group(k) for k in range(opened.metadata.num_row_groups)]
+        place = opened.metadata.schema.names.index(column)
+        found = [group.column(place).statistics for group in groups]
+        return (
+            max(int(of.max) for of in found) if found and all(of and of.has_min_max for of in found) else None
+        )
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.formats import Format, Layout, check_format, encode, plan_layout
 from pcap2arrow.writing.merge import Run, held_back, merge
 from pcap2arrow.writing.packets import Packets
-from pcap2arrow.writing.selection import Selection
+from pcap2arrow.writing.selection import Selection, Wanted
 from pcap2arrow.writing.sources import Sources, open_streams
-from pcap2arrow.writing.stream import Stream, Traits, Wanted
+from pcap2arrow.writing.stream import Stream, Traits
 from pcap2arrow.writing.target import ExportReport, Target, open_target, write_octets
 from pcap2arrow.writing.whole import export_originals
 

@@ -20,7 +20,8 @@ from pcap2arrow.writing.formats import MAGIC, Layout, encode
 from pcap2arrow.writing.merge import Run, held_back, merge
 from pcap2arrow.writing.original import capture_row
 from pcap2arrow.writing.packets import Packets
-from pcap2arrow.writing.stream import FileStream, Stream, Traits, Wanted
+from pcap2arrow.writing.selection import Wanted
+from pcap2arrow.writing.stream import FileStream, Stream, Traits
 from pcap2arrow.writing.target import Target, open_target, write_octets
 
 _FCS_BITS = 0xFC000000

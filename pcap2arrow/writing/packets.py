@@ -15,7 +15,7 @@ from pcap2arrow.conversion.packets import Placed, record_extra
 from pcap2arrow.savefile.pcapng import PACKET_START, SIMPLE_PACKET
 from pcap2arrow.writing.blocks import little_endian_options
 from pcap2arrow.writing.pieces import Octets
-from pcap2arrow.writing.selection import Chosen
+from pcap2arrow.writing.selection import Chosen, Wanted
 
 COLUMNS = [
     "frame_number", "interface_id", "time", "order_time", "caplen", "frame_len", "header", "rest", "record_extra",
@@ -85,20 +85,17 @@ def for_all(rows: int) -> Chosen:
     return np.empty((rows, 0), np.bool_)
 
 
-def packets_of_table(
-    table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen, *, is_pcapng: bool, as_seen: bool = False
-) -> Packets:
+def packets_of_table(table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen, wanted: Wanted) -> Packets:
     """The rows of a packet table that are chosen; ``numbers`` maps interfaces to those of the export.
 
-    ``as_seen``, which asks for :data:`COLUMNS_AS_SEEN`, cuts packets to what libpcap sees and keeps sub-seconds as
-    they are in a pcap.
+    Packets that are wanted as libpcap sees them need :data:`COLUMNS_AS_SEEN`.
     """
     time = table["time"].cast(pa.int64())
     order = pc.coalesce(table["order_time"].cast(pa.int64()), time, pa.scalar(BEFORE_ANY_TIME))
     stamp = time.fill_null(0).to_numpy()
     caplen = table["caplen"].to_numpy().astype(np.int64)
     carried = np.zeros(len(table), np.int64)
-    if as_seen:
+    if wanted.as_seen:
         raw = pc.if_else(table["interface_id"].is_null(), table["time_raw"], None)  # a pcapng's are ticks
         carried = _carried(stamp, raw.fill_null(0).to_numpy(), np.asarray(raw.combine_chunks().is_valid()))
     whole = Packets(
@@ -108,20 +105,18 @@ def packets_of_table(
         timed=np.asarray(time.combine_chunks().is_valid()),
         carried=carried,
         interface=numbers[table["interface_id"].fill_null(0).to_numpy()],
-        caplen=table["filter_len"].to_numpy().astype(np.int64) if as_seen else caplen,
+        caplen=table["filter_len"].to_numpy().astype(np.int64) if wanted.as_seen else caplen,
         frame_len=table["frame_len"].to_numpy().astype(np.int64),
         header=Octets.column(table["header"]),
         rest=Octets.column(table["rest"]),
-        options=_options(table["record_extra"], caplen) if is_pcapng else Octets.empty(len(table)),
+        options=_options(table["record_extra"], caplen) if wanted.is_pcapng else Octets.empty(len(table)),
         chosen=chosen,
     )
     rows = _rows(chosen)
     return whole if rows is None else whole.take(rows)
 
 
-def packets_of_records(
-    placed: Placed, numbers: NDArray[np.int64], chosen: Chosen, *, is_pcapng: bool, as_seen: bool = False
-) -> Packets:
+def packets_of_records(placed: Placed, numbers: NDArray[np.int64], chosen: Chosen, wanted: Wanted) -> Packets:
     """The same of a window's records; octets are copied out of the window."""
     rows = _rows(chosen)
     if rows is not None:
@@ -129,7 +124,7 @@ def packets_of_records(
     records = placed.records
     time = np.where(records.time_valid, records.time, 0)
     caplen = records.caplen.astype(np.int64)
-    written = records.filter_len.astype(np.int64) if as_seen else caplen
+    written = records.filter_len.astype(np.int64) if wanted.as_seen else caplen
     is_carried = records.time_raw_needed & (records.interface is None)
     interface = 0 if records.interface is None else records.interface
     return Packets(
@@ -137,13 +132,15 @@ def packets_of_records(
         order=np.where(placed.order_valid, placed.order, BEFORE_ANY_TIME),
         time=time,
         timed=records.time_valid,
-        carried=_carried(time, records.time_raw, is_carried) if as_seen else np.zeros(len(placed), np.int64),
+        carried=_carried(time, records.time_raw, is_carried)
+        if wanted.as_seen
+        else np.zeros(len(placed), np.int64),
         interface=np.broadcast_to(numbers[interface], len(placed)),
         caplen=written,
         frame_len=records.frame_len.astype(np.int64),
         header=Octets.column(gather([records.data], 0, records.packet, written)),
         rest=Octets.empty(len(placed)),
-        options=_options(record_extra(records), caplen) if is_pcapng else Octets.empty(len(placed)),
+        options=_options(record_extra(records), caplen) if wanted.is_pcapng else Octets.empty(len(placed)),
         chosen=chosen,
     )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pcap2arrow.arrays import gather
 
 _Ints = NDArray[np.int64]
+_INLINE = 12  # octets that a view holds itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,14 @@ class Octets:
 
     @classmethod
     def column(cls, column: pa.ChunkedArray | pa.Array) -> Octets:
-        """The octets of a large_binary column."""
+        """The octets of a large_binary or binary_view column."""
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         return cls.concat([cls._of_array(chunk) for chunk in chunks])
 
     @classmethod
     def _of_array(cls, array: pa.Array) -> Octets:
+        if array.type == pa.binary_view():
+            return cls._of_views(array)
         _, offsets, data = array.buffers()
         rows = len(array)
         bounds = (
@@ -51,6 +54,29 @@ class Octets:
             else np.zeros(1, np.int64)
         )
         return cls.slices(np.frombuffer(data or b"", np.uint8), bounds[:-1], np.diff(bounds))
+
+    @classmethod
+    def _of_views(cls, array: pa.Array) -> Octets:
+        """The same of views: a length, and the octets themselves if they are few, else a buffer and where they start.
+
+        Source: Arrow columnar format, variable-size binary view layout.
+        """
+        valid, views, *data = array.buffers()
+        first, rows = array.offset, len(array)
+        if not rows:
+            return cls.empty(0)
+        words = np.frombuffer(views, "<i4").reshape(-1, 4)[first : first + rows]
+        length = words[:, 0].astype(np.int64)
+        if valid is not None:
+            bits = np.unpackbits(np.frombuffer(valid, np.uint8), count=first + rows, bitorder="little")
+            length *= bits[first:]
+        inline = length <= _INLINE
+        return cls(
+            tuple(np.frombuffer(buffer or b"", np.uint8) for buffer in (views, *data)),
+            np.where(inline, 0, words[:, 2] + 1).astype(np.int32),
+            np.where(inline, 16 * np.arange(first, first + rows) + 4, words[:, 3]),
+            length,
+        )
 
     @classmethod
     def fixed(cls, rows: NDArray[Any]) -> Octets:

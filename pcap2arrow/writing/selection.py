@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -34,3 +35,18 @@ class Selection(Protocol):
 
     def of_file(self, dataset: Dataset, file: DataFile, *, big_endian: bool) -> Chosen:
         """Where the packets of a dataset's file go, in the file's order; all of them are of one capture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of a capture's packets.
+
+    ``selection`` chooses them, None takes all; ``is_pcapng`` asks for the options of their blocks; ``as_seen`` for
+    packets as libpcap sees them: cut to the snap length, with sub-seconds as a pcap has them.  ``damaged`` is told,
+    where a capture is read, what can't be.
+    """
+
+    selection: Selection | None = None
+    is_pcapng: bool = False
+    as_seen: bool = False
+    damaged: Callable[[str], None] = lambda reason: None

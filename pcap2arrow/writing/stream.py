@@ -17,7 +17,7 @@ from pcap2arrow.conversion.unit import place
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import ExportError
-from pcap2arrow.reading.files import read_batches, read_file
+from pcap2arrow.reading.files import greatest, read_batches, read_file, read_rows
 from pcap2arrow.savefile.batch import Window
 from pcap2arrow.savefile.pcap import ByteOrder, PcapHeader
 from pcap2arrow.savefile.pcapng import Interface, SectionState, starts_section
@@ -34,9 +34,10 @@ from pcap2arrow.writing.packets import (
     packets_of_records,
     packets_of_table,
 )
-from pcap2arrow.writing.selection import Chosen, Selection
+from pcap2arrow.writing.selection import Chosen, Wanted
 
 _BATCH_ROWS = 1 << 16
+_MICROSECONDS = 10**6  # ticks per second of a pcap in which no time is finer
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +68,6 @@ class Traits:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is wanted of a capture's packets.
-
-    ``selection`` chooses them, None takes all; ``is_pcapng`` asks for the options of their blocks; ``as_seen`` for
-    packets as libpcap sees them (see :func:`packets_of_table`).  ``damaged`` is told, where a capture is read, what
-    can't be.
-    """
-
-    selection: Selection | None = None
-    is_pcapng: bool = False
-    as_seen: bool = False
-    damaged: Callable[[str], None] = lambda reason: None
-
-
-@dataclass(frozen=True, slots=True)
 class FileStream:
     """A capture that is read where it is."""
 
@@ -96,9 +82,7 @@ class FileStream:
     def packets(self, numbers: NDArray[np.int64], wanted: Wanted) -> Iterator[Packets]:
         """The packets, in batches; ``numbers`` maps interfaces to those of the export."""
         for placed, chosen in self._windows(wanted):
-            batch = packets_of_records(
-                placed, numbers, chosen, is_pcapng=wanted.is_pcapng, as_seen=wanted.as_seen
-            )
+            batch = packets_of_records(placed, numbers, chosen, wanted)
             if len(batch):
                 yield batch
 
@@ -165,73 +149,92 @@ class TableStream:
     def packets(self, numbers: NDArray[np.int64], wanted: Wanted) -> Iterator[Packets]:
         """The packets, in batches; ``numbers`` maps interfaces to those of the export."""
         if wanted.selection is None:
-            for unit, of_files in self._units(wanted):
-                yield from self._of_unit(unit, of_files, numbers, wanted)
+            for unit in units(self.capture):
+                yield from self._whole(unit, numbers, wanted)
             return
-        tasks = (
-            partial(lambda *task: list(self._of_unit(*task)), unit, of_files, numbers, wanted)
-            for unit, of_files in self._units(wanted)
-            if unit
-        )
+        tasks = (partial(self._selected, unit, numbers, wanted) for unit in units(self.capture))
         for batches in in_turn(tasks):
             yield from batches
 
-    def _of_unit(
-        self, unit: list[DataFile], of_files: list[Chosen], numbers: NDArray[np.int64], wanted: Wanted
-    ) -> Iterator[Packets]:
+    def _whole(self, unit: list[DataFile], numbers: NDArray[np.int64], wanted: Wanted) -> Iterator[Packets]:
+        """All packets of a unit, in batches."""
+        files = [file for file in unit if file.table == "packets"]
         columns = COLUMNS_AS_SEEN if wanted.as_seen else COLUMNS
-        for table, chosen in _tables(self.dataset, unit, of_files, columns):
-            batch = packets_of_table(
-                table, numbers, chosen, is_pcapng=wanted.is_pcapng, as_seen=wanted.as_seen
-            )
-            if len(batch):
-                yield batch
+        if len(files) == 1:
+            tables = read_batches(self.dataset, files[0], columns=columns, rows=_BATCH_ROWS)
+        else:
+            parts = [read_file(self.dataset, file, columns=columns) for file in files]
+            tables = iter([pa.concat_tables(parts).sort_by("frame_number")] if parts else [])
+        for table in tables:
+            yield packets_of_table(table, numbers, for_all(len(table)), wanted)
+
+    def _selected(self, unit: list[DataFile], numbers: NDArray[np.int64], wanted: Wanted) -> list[Packets]:
+        """The packets of a unit that are wanted, in batches."""
+        columns = COLUMNS_AS_SEEN if wanted.as_seen else COLUMNS
+        parts = []
+        for file, chosen in self._chosen(unit, wanted):
+            rows = np.flatnonzero(chosen.any(axis=1))
+            if len(rows):
+                table = read_rows(self.dataset, file, columns=columns, rows=rows)
+                parts.append(packets_of_table(table, numbers, chosen[rows], wanted))
+        if not parts:
+            return []
+        packets = parts[0] if len(parts) == 1 else Packets.concat(parts)
+        packets = packets if len(parts) == 1 else packets.take(np.argsort(packets.number))
+        return [packets.take(slice(at, at + _BATCH_ROWS)) for at in range(0, len(packets), _BATCH_ROWS)]
 
     def chosen(self, wanted: Wanted) -> Iterator[Chosen]:
         """Which of the packets are wanted, in batches; not in the capture's order."""
-        return (chosen for _, of_files in self._units(wanted) for chosen in of_files)
-
-    def _units(self, wanted: Wanted) -> Iterator[tuple[list[DataFile], list[Chosen]]]:
-        """Files of packets, by unit, and which of their packets are wanted; files without any are left out."""
-        is_big = (
-            wanted.selection is not None and capture_row(self.dataset, self.capture)["byte_order"] == "big"
-        )
         for unit in units(self.capture):
-            files, of_files = list[DataFile](), list[Chosen]()
-            for file in unit:
-                if file.table == "packets":
-                    chosen = for_all(file.rows)
-                    if wanted.selection is not None:
-                        chosen = wanted.selection.of_file(self.dataset, file, big_endian=is_big)
-                    if wanted.selection is None or chosen.any():
-                        files.append(file)
-                        of_files.append(chosen)
-            yield files, of_files
+            yield from (chosen for _, chosen in self._chosen(unit, wanted))
+
+    def _chosen(self, unit: list[DataFile], wanted: Wanted) -> Iterator[tuple[DataFile, Chosen]]:
+        """Files of packets, and which of their packets are wanted."""
+        files = [file for file in unit if file.table == "packets"]
+        if wanted.selection is None:
+            yield from ((file, for_all(file.rows)) for file in files)
+            return
+        is_big = capture_row(self.dataset, self.capture)["byte_order"] == "big"
+        for file in files:
+            yield file, wanted.selection.of_file(self.dataset, file, big_endian=is_big)
 
     def traits(self) -> Traits:
-        """Read a few columns of the capture."""
+        """What the capture's row and its files' statistics say, or a few columns where these do not."""
         row = capture_row(self.dataset, self.capture)
-        seen, blocks = _Seen(), list[Block]()
-        for unit in units(self.capture):
-            for file in unit:
-                if file.table == "packets":
-                    table = read_file(self.dataset, file, columns=["time", "interface_id", "caplen"])
-                    interface = table["interface_id"].fill_null(0).to_numpy()
-                    time = table["time"].drop_null().cast(pa.int64()).to_numpy()
-                    seen.add(time, interface, table["caplen"].to_numpy())
-                elif row["format"] == "pcapng":
+        files = [file for unit in units(self.capture) for file in unit]
+        packets = [file for file in files if file.table == "packets"]
+        if row["format"] == "pcapng":
+            blocks: list[Block] = []
+            for file in files:
+                if file.table == "blocks":
                     blocks += _stored_blocks(
                         read_file(self.dataset, file, columns=["kind", "offset", "content"])
                     )
-        if row["format"] == "pcapng":
             interfaces = tuple(Interface(**interface) for interface in row["interfaces"])
-            return seen.traits(interfaces, _in_section_order(blocks), fcs_present=False)
-        link_type, fcs_len = row["link_word"] & 0xFFFF, row["fcs_len"]
-        return seen.traits(
-            (Interface(0, link_type, row["snap_length"], fcs_len=fcs_len),),
-            (),
+            return self._seen(packets).traits(interfaces, _in_section_order(blocks), fcs_present=False)
+        interface = Interface(0, row["link_word"] & 0xFFFF, row["snap_length"], fcs_len=row["fcs_len"])
+        longest = [greatest(self.dataset, file, "caplen") for file in packets]
+        if row["ticks"] > _MICROSECONDS or None in longest:
+            return self._seen(packets).traits((interface,), (), fcs_present=row["fcs_present"])
+        return Traits(
+            interfaces=(interface,),
+            used=frozenset([0] if packets else []),
+            blocks=(),
             fcs_present=row["fcs_present"],
+            max_caplen=max((length for length in longest if length is not None), default=0),
+            least=row["min_time"],
+            greatest=row["max_time"],
+            finer=False,
         )
+
+    def _seen(self, files: list[DataFile]) -> _Seen:
+        seen = _Seen()
+        for file in files:
+            table = read_file(self.dataset, file, columns=["time", "interface_id", "caplen"])
+            interface = table["interface_id"].fill_null(0).to_numpy()
+            time = table["time"].drop_null().cast(pa.int64()).to_numpy()
+            seen.add(time, interface, table["caplen"].to_numpy())
+        return seen
 
 
 Stream = FileStream | TableStream
@@ -247,21 +250,6 @@ def open_stream(dataset: Dataset, capture: LiveCapture) -> Stream:
     if "frames=referenced" in capture.options.split():
         return FileStream(capture.source.path, capture.name)
     raise ExportError(f"{capture.name}: converted with --frames none: there are no octets to write")
-
-
-def _tables(
-    dataset: Dataset, files: list[DataFile], of_files: list[Chosen], columns: list[str]
-) -> Iterator[tuple[pa.Table, Chosen]]:
-    """Tables of a unit's packets in the capture's order, with which of them are wanted."""
-    if len(files) == 1:
-        (file,), (chosen,), at = files, of_files, 0
-        for table in read_batches(dataset, file, columns=columns, rows=_BATCH_ROWS):
-            yield table, chosen[at : at + len(table)]
-            at += len(table)
-    elif files:
-        whole = pa.concat_tables([read_file(dataset, file, columns=columns) for file in files])
-        order = np.argsort(whole["frame_number"].to_numpy())
-        yield whole.take(order), np.concatenate(of_files)[order]
 
 
 def _tell_damage(source: Source, window: Window, damaged: Callable[[str], None]) -> None:

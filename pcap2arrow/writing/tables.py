@@ -12,6 +12,7 @@ from pcap2arrow import schema
 from pcap2arrow.errors import ExportError
 from pcap2arrow.savefile.pcapng import Interface
 from pcap2arrow.writing.packets import COLUMNS, Packets, for_all, packets_of_table
+from pcap2arrow.writing.selection import Wanted
 from pcap2arrow.writing.stream import Traits
 
 _NEEDED = ("time", "caplen", "frame_len", "link_type", "header", "rest")
@@ -46,4 +47,4 @@ def split_by_link_type(table: pa.Table) -> tuple[Callable[[Any], Packets], Trait
         greatest=int(time.max()) if len(time) else None,
         finer=bool((time % 1000).any()),
     )
-    return lambda numbers: packets_of_table(whole, numbers, for_all(len(whole)), is_pcapng=False), traits
+    return lambda numbers: packets_of_table(whole, numbers, for_all(len(whole)), Wanted()), traits
