@@ -156,7 +156,7 @@ COLUMNS: tuple[Column, ...] = (
         [
             ("header", "binary", "The frame's octets that were decoded, perhaps none; the frame is `header` followed by `rest`", "", "", "plain"),
             ("rest", "binary", "The frame's octets after `header`: transport payload, then padding and trailer", "", "", _DICTIONARY),
-            ("irregular_head", "binary", "The first 128 octets of an irregular frame, or all it has; null for others: filters that columns answer for regular frames read no other octets", "", "", "plain"),
+            ("irregular_head", "binary", "Of an irregular frame, the first 128 octets that libpcap sees (up to `filter_len`); null for others: where columns answer a filter for regular frames, it reads no other octets", "", "", "plain"),
             ("payload_len", "uint32", "Transport payload: the first octets of `rest`; follows IP's length, so that padding is no payload", "", "octets", "split", False),
         ],
     ),

@@ -72,6 +72,11 @@ class FilePackets:
         except pl.exceptions.ColumnNotFoundError:
             raise no_octets() from None
 
+    @property
+    def has_heads(self) -> bool:
+        """Whether the first octets of irregular packets are apart, as in every dataset with octets."""
+        return True
+
     def __len__(self) -> int:
         return self.rows
 

@@ -110,19 +110,17 @@ def _octets(
     return {
         "header": gather([records.data], 0, packet, header_len),
         "rest": gather([records.data], 0, packet + header_len, caplen - header_len),
-        "irregular_head": _irregular_head(records, packet, caplen, irregular),
+        "irregular_head": _irregular_head(records, irregular),
         "record_extra": record_extra(records),
     }
 
 
-def _irregular_head(
-    records: Records, packet: NDArray[np.int64], caplen: NDArray[np.int64], irregular: NDArray[np.bool_]
-) -> pa.Array:
+def _irregular_head(records: Records, irregular: NDArray[np.bool_]) -> pa.Array:
     rows = np.flatnonzero(irregular)
     if not len(rows):
         return pa.nulls(len(records), pa.large_binary())
-    length = np.where(irregular, np.minimum(caplen, schema.IRREGULAR_HEAD), 0)
-    octets = gather([records.data], 0, packet[rows], length[rows]).buffers()[2]
+    length = np.where(irregular, np.minimum(records.filter_len, schema.IRREGULAR_HEAD), 0).astype(np.int64)
+    octets = gather([records.data], 0, records.packet[rows], length[rows]).buffers()[2]
     offsets = np.concatenate([[0], np.cumsum(length)])
     validity = Bitmaps().pack(irregular)
     return pa.Array.from_buffers(

@@ -11,7 +11,7 @@ from queries.filters.generate import generated
 from queries.filters.generate.code import Code
 from queries.filters.names import Names
 from queries.filters.parser import parse
-from queries.filters.program import Program
+from queries.filters.program import Arithmetic, Load, Operand, Program, WireLength
 from queries.filters.prune import Ranges, may_select
 from queries.filters.reach import accepts_nothing
 from queries.filters.terms import Term
@@ -46,6 +46,20 @@ class LinkFilter:
 
             self._plan = plan(self.program)
         return self._plan
+
+    @property
+    def reads_length(self) -> bool:
+        """Whether the length on the wire is asked for."""
+        waiting: list[Operand] = [part for test in self.program.tests for part in (test.left, test.right)]
+        while waiting:
+            match waiting.pop():
+                case WireLength():
+                    return True
+                case Arithmetic(left=left, right=right):
+                    waiting += [left, right]
+                case Load(index=index) if index is not None:
+                    waiting.append(index)
+        return False
 
     def within(self, ranges: Ranges) -> LinkFilter:
         """The filter for files with these ranges of columns, which may say that only irregular frames can match."""

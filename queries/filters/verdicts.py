@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-HEAD_COLUMNS = ("irregular_head", "filter_len", "frame_len")
+_IRREGULAR, _HEAD = "irregular", "irregular_head"
+_UNLIMITED = (1 << 32) - 1
+
+HEAD_COLUMNS = (_HEAD, "frame_len")
 """Columns that octets are loaded from where others tell everything of regular frames."""
 
-OCTET_COLUMNS = ("header", "rest", *HEAD_COLUMNS)
+OCTET_COLUMNS = ("header", "rest", "filter_len", *HEAD_COLUMNS)
 """Columns that octets are loaded from."""
-
-_IRREGULAR, _HEAD = "irregular", "irregular_head"
 
 
 class Packets(Protocol):
@@ -34,6 +35,10 @@ class Packets(Protocol):
 
     def some(self, columns: Sequence[str], rows: pl.Series, where: pl.Expr | None) -> pl.DataFrame:
         """Those columns of the packets ``rows`` (ascending), which are also those for which ``where`` is true."""
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether the first octets of irregular packets are apart."""
 
     def __len__(self) -> int: ...
 
@@ -61,6 +66,11 @@ class TablePackets:
             raise no_octets()
         return self.table.select(columns)[rows]
 
+    @property
+    def has_heads(self) -> bool:
+        """Whether the first octets of irregular packets are apart."""
+        return _HEAD in self.table.columns
+
     def __len__(self) -> int:
         return len(self.table)
 
@@ -75,9 +85,11 @@ def verdicts(
     """
     plans = [None if _is_constant(each) else each.columns for each in filters]
     names = set().union(*(plan.columns for plan in plans if plan))
-    table = packets.values(sorted(names | {_IRREGULAR})) if names else pl.DataFrame()
-    irregular = table[_IRREGULAR].arg_true() if names and may_be_irregular else pl.Series([], dtype=pl.UInt32)
-    heads = _Heads(packets, irregular)
+    mark = _HEAD if packets.has_heads else _IRREGULAR
+    if names and may_be_irregular:
+        names.add(mark)
+    table = packets.values(sorted(names)) if names else pl.DataFrame()
+    heads = _Heads(packets, table[mark]) if mark in names else None
     answers = []
     for each, plan in zip(filters, plans, strict=True):
         if _is_constant(each):
@@ -87,8 +99,8 @@ def verdicts(
             answers.append(pl.Series(_run(each, packets, rows, None), dtype=pl.Boolean))
         else:
             answer = table.select(plan.expression.alias("told"))["told"]
-            if len(irregular):
-                answer = _scattered(answer, irregular, heads.verdicts(each))
+            if heads is not None and len(heads.rows):
+                answer = _scattered(answer, heads.rows, heads.verdicts(each))
             answers.append(answer if plan.complete else _by_octets(each, plan, answer, packets))
     return answers
 
@@ -125,33 +137,48 @@ def _run(chosen: LinkFilter, packets: Packets, rows: pl.Series, where: pl.Expr |
     )
 
 
-@dataclass(slots=True)
 class _Heads:
-    """First octets of the irregular packets, read when a filter first needs them."""
+    """The irregular packets, told by ``mark``: a column of their first octets, or one of Booleans."""
 
-    packets: Packets
-    irregular: pl.Series
-    table: pl.DataFrame | None = None
+    def __init__(self, packets: Packets, mark: pl.Series) -> None:
+        self._packets = packets
+        self._apart = mark.dtype == pl.Binary
+        is_irregular = mark.is_not_null() if self._apart else mark
+        self.rows = is_irregular.arg_true()
+        self._where = pl.col(_HEAD).is_not_null() if self._apart else pl.col(_IRREGULAR)
+        self._octets = mark.filter(is_irregular) if self._apart else None
 
     def verdicts(self, chosen: LinkFilter) -> pl.Series:
         """The verdicts on the irregular packets."""
+        import numpy as np
+
         from queries.filters.frames import Frames, Slices
         from queries.filters.machine import run
 
-        if self.table is None:
-            self.table = self._read(HEAD_COLUMNS)
-        heads = self.table
+        if self._octets is None:
+            self._octets = self._whole()
+        octets = Slices.of_polars(self._octets)
+        length = octets.ends - octets.starts
+        limit = np.where(length < IRREGULAR_HEAD, length, _UNLIMITED) if self._apart else length
+        wire_length = self._read(["frame_len"])["frame_len"].to_numpy() if chosen.reads_length else length
 
         def rest(again: NDArray[np.int64]) -> Slices:
-            whole = self._read(["header", "rest"])[again]
-            after = (pl.col("header") + pl.col("rest")).bin.slice(IRREGULAR_HEAD)
-            return Slices.of_polars(whole.select(after).to_series())
+            return Slices.of_polars(self._whole()[again].bin.slice(IRREGULAR_HEAD))
 
-        frames = Frames.of_polars(heads[_HEAD], heads["filter_len"], heads["frame_len"], rest=rest)
+        frames = Frames(octets, limit.astype(np.uint32), wire_length.astype(np.uint32), rest)
         return pl.Series(run(chosen.plan, frames), dtype=pl.Boolean)
 
+    def _whole(self) -> pl.Series:
+        """What libpcap sees of the packets."""
+        frame = pl.col("header") + pl.col("rest")
+        return (
+            self._read(["header", "rest", "filter_len"])
+            .select(frame.bin.slice(0, pl.col("filter_len")))
+            .to_series()
+        )
+
     def _read(self, columns: Sequence[str]) -> pl.DataFrame:
-        return self.packets.some(columns, self.irregular, pl.col(_IRREGULAR))
+        return self._packets.some(columns, self.rows, self._where)
 
 
 def table_verdicts(chosen: Filter, table: pl.DataFrame, *, big_endian: Collection[int] = ()) -> pl.Series:
