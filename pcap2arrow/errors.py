@@ -61,10 +61,10 @@ class SchedulerError(Pcap2ArrowError):
     """Tasks can't run: no way to the scheduler, no workers, or a worker died of a task."""
 
 
-class FilterError(Pcap2ArrowError):
-    """A filter expression is wrong, or means nothing on a link type.
+class _TextError(Pcap2ArrowError):
+    """What a user wrote is wrong at one place, which the message shows.
 
-    ``reason`` is what libpcap says, ``span`` (start, end) where in ``text``, ``hint`` what may have been meant.
+    ``reason`` says why, ``span`` (start, end) where in ``text``, ``hint`` what may have been meant.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class FilterError(Pcap2ArrowError):
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _filter_error, (self.reason, self.text, self.span, self.hint)
+        return _text_error, (type(self), self.reason, self.text, self.span, self.hint)
 
     def __str__(self) -> str:
         if not self.text:
@@ -87,9 +87,19 @@ class FilterError(Pcap2ArrowError):
         return f"{self.reason}\n  {line}\n  {' ' * start}{'^' * max(length, 1)}{hint}"
 
 
-def _filter_error(reason: str, text: str, span: tuple[int, int], hint: str | None) -> FilterError:
-    """Rebuild a :class:`FilterError` after its way through pickle."""
-    return FilterError(reason, text=text, span=span, hint=hint)
+class FilterError(_TextError):
+    """A filter expression is wrong, or means nothing on a link type; ``reason`` is what libpcap says."""
+
+
+class TimeSpecError(_TextError):
+    """A time or the name of a time zone is wrong; ``reason`` is what tcpslice says, where it says anything."""
+
+
+def _text_error(
+    kind: type[_TextError], reason: str, text: str, span: tuple[int, int], hint: str | None
+) -> _TextError:
+    """Rebuild a :class:`_TextError` after its way through pickle (its arguments are keyword-only)."""
+    return kind(reason, text=text, span=span, hint=hint)
 
 
 _EXCERPT = 76
