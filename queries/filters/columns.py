@@ -139,7 +139,7 @@ def column_plan(code: Code, link_type: int) -> ColumnPlan | None:
     """The plan for Ethernet; None for other link types, for code too large or deep, or where columns tell nothing."""
     if link_type != ETHERNET or not is_small(code):
         return None
-    result = _translated(simplified(code).code, NOTHING)
+    result = _whole(simplified(code).code)
     expression = result.boolean()
     columns = frozenset(expression.meta.root_names())
     return ColumnPlan(expression, columns, result.is_complete) if columns else None
@@ -172,6 +172,15 @@ def is_small(code: Code) -> bool:
                 waiting.append((index, depth + 1))
     return True
 
+
+_PAYLOAD_AFTER = {
+    _TCP: pl.col("tcp_hdr_len").cast(pl.Int64),
+    _UDP: pl.lit(8),
+    _SCTP: pl.lit(12),
+    _ICMP: pl.lit(8),
+    _IGMP: pl.lit(8),
+}
+_OF_SIZE = {1: pl.UInt8, 2: pl.UInt16, 4: pl.UInt32}
 
 _FALSE, _TRUE, _UNKNOWN = 0, 1, 2
 
@@ -226,6 +235,56 @@ _NOT_TOLD = _Result(pl.lit(None, pl.Boolean), frozenset((_UNKNOWN,)))
 
 def _told(expression: pl.Expr) -> _Result:
     return _Result(expression, frozenset((_FALSE, _TRUE)))
+
+
+def _whole(code: Code) -> _Result:
+    """The expression of code that nothing stands around: where its last comparison rejects, it may as well be false."""
+    parts = code.parts if isinstance(code, Every) else (code,)
+    known = NOTHING
+    results = []
+    for part in parts[:-1]:
+        results.append(_translated(part, known))
+        known = simplified(part, known).known
+    last = _translated(parts[-1], known)
+    if last is _NOT_TOLD and isinstance(parts[-1], Check):
+        last = _of_payload(parts[-1], known) or last
+    return reduce(_Result.and_then, [*results, last])
+
+
+def _of_payload(check: Check, known: Known) -> _Result | None:
+    """A comparison of octets that come after the headers, false where there are none."""
+    load, mask = _unmasked(check.left)
+    headers = _headers_length(known)
+    if not isinstance(load, Load) or type(check.right) is not Constant or check.stores or headers is None:
+        return None
+    index = pl.lit(0) if load.index is None else _value(load.index, known)
+    if index is None:
+        return None
+    place = index.cast(pl.Int64) + load.offset
+    octets = pl.col("rest").bin.slice(place - headers, load.size)
+    value = octets.bin.reinterpret(dtype=_OF_SIZE[load.size], endianness="big").cast(pl.UInt32) & mask
+    is_there = place + load.size <= pl.col("filter_len").cast(pl.Int64)
+    outcome = is_there & _COMPARE[check.operator](value, check.right.value).fill_null(False)
+    told = pl.when(place >= headers).then(outcome)
+    return _Result(told, frozenset((_FALSE, _TRUE, _UNKNOWN)))
+
+
+def _unmasked(operand: Operand) -> tuple[Operand, int]:
+    """What a mask is applied to, and the mask."""
+    match operand:
+        case Arithmetic("&", inner, Constant(mask)):
+            return inner, mask
+    return operand, _MASK32
+
+
+def _headers_length(known: Known) -> pl.Expr | None:
+    """Octets before the transport payload of first fragments over IPv4; None where that is not known."""
+    protocols = known.get(_IPV4_PROTOCOL, frozenset())
+    if len(protocols) != 1 or not (_is(known, _TYPE, _IP) and _is(known, _FRAGMENT_OFFSET, 0)):
+        return None
+    (protocol,) = protocols
+    transport = _PAYLOAD_AFTER.get(protocol)
+    return None if transport is None else pl.col("ip_hdr_len").cast(pl.Int64) + _HEADER + transport
 
 
 def _translated(code: Code, known: Known) -> _Result:
