@@ -13,7 +13,7 @@ from queries.filters.generate.protocols import is_protocol
 from queries.filters.generate.relation import is_related
 from queries.filters.generate.state import State
 from queries.filters.generate.tree import Leaf, coded, leaves, linked
-from queries.filters.generate.ways import resolved
+from queries.filters.generate.variants import resolved
 from queries.filters.names import Names
 from queries.filters.program import Program, Test
 from queries.filters.terms import Identifier, Primitive, Protocol, Term

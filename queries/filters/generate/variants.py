@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pcap2arrow.errors import LimitError
-from queries.filters.generate.code import Accumulator, Check, Register
+from queries.filters.generate.code import MASK32, Accumulator, Check, Register
 from queries.filters.generate.tree import Linked
 from queries.filters.program import Arithmetic, Constant, Load, Operand, WireLength
 
-_MOST = 1_000_000
+_MOST = 200_000
 
 _Known = dict[int, Operand]
 """Operands that depend on nothing, by the identity of those that they have come from."""
@@ -132,7 +132,10 @@ def _rebuilt(operand: Operand, parts: list[Operand], way: _Way) -> Operand:
         case Accumulator():
             return accumulator
         case Load(offset, size, index) if index is not None and parts[0] is not index:
-            return Load(offset, size, parts[0])
+            known = parts[0]
+            if isinstance(known, Constant) and offset + known.value <= MASK32:
+                return Load(offset + known.value, size)
+            return Load(offset, size, known)
         case Arithmetic(operator, left, right) if parts[0] is not left or parts[1] is not right:
             return Arithmetic(operator, *parts)
     return operand
