@@ -141,7 +141,7 @@ COLUMNS: tuple[Column, ...] = (
         [
             ("network_offset", "uint16", "Where the network header starts in the frame; null where there is none", "", "octets"),
             ("transport_offset", "uint16", "Where the transport header starts in the frame; null where there is none", "", "octets"),
-            ("irregular", "bool", "A header is cut or malformed, so columns may differ from reading at fixed offsets", "", "", "plain", False),
+            ("irregular", "bool", "A header is cut or malformed, or the packet is an IPv6 fragment, so that columns may differ from what libpcap reads at fixed offsets", "", "", "plain", False),
         ],
     ),
     *_group(

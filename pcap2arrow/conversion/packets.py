@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pcap2arrow import schema
 from pcap2arrow.arrays import Bitmaps, gather, joined, numbers
 from pcap2arrow.layers import decode
-from pcap2arrow.layers.chunk import Chunk, Values
+from pcap2arrow.layers.chunk import Chunk, Decoded, Values
+from pcap2arrow.numbers import IPProtocol
 from pcap2arrow.savefile.batch import Records
 
 _NULLS = 1 << 16
@@ -58,7 +59,7 @@ def packet_rows(placed: Placed, *, capture_id: int, bytes_stored: bool = True) -
             fcs_len=records.fcs_len,
         )
     )
-    irregular = decoded.columns["irregular"].values | (decoded.header_len > records.filter_len)
+    irregular = _irregular(decoded, records)
     columns = decoded.columns | _record_columns(placed, capture_id)
     columns["irregular"] = Values(irregular, None)
     wanted = schema.arrow_schema(bytes_stored=bytes_stored)
@@ -113,6 +114,20 @@ def _octets(
         "irregular_head": _irregular_head(records, irregular),
         "record_extra": record_extra(records),
     }
+
+
+def _irregular(decoded: Decoded, records: Records) -> NDArray[np.bool_]:
+    """Frames whose columns may differ from what libpcap reads: also where it sees less, and IPv6 fragments.
+
+    It looks for the protocol of these in the fragment header, which has no column.
+    """
+    irregular: NDArray[np.bool_] = decoded.columns["irregular"].values | (
+        decoded.header_len > records.filter_len
+    )
+    version, protocol = decoded.columns.get("ip_version"), decoded.columns.get("ip_proto")
+    if version is not None and protocol is not None:
+        irregular |= (version.values == 6) & (protocol.values == IPProtocol.FRAGMENT.value)
+    return irregular
 
 
 def _irregular_head(records: Records, irregular: NDArray[np.bool_]) -> pa.Array:

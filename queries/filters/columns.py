@@ -25,6 +25,7 @@ _TYPE = Load(12, 2)
 _IP, _ARP, _RARP, _IP6 = 0x0800, 0x0806, 0x8035, 0x86DD
 _HEADER = 14
 _IPV4_PROTOCOL, _IPV6_PROTOCOL = Load(_HEADER + 9, 1), Load(_HEADER + 6, 1)
+_IS_IPV6_FRAGMENT = Check(_IPV6_PROTOCOL, "=", Constant(44))
 _IPV4_LENGTH = Arithmetic("<<", Arithmetic("&", Load(_HEADER, 1), Constant(0xF)), Constant(2))
 _FRAGMENT_OFFSET = Arithmetic("&", Load(_HEADER + 6, 2), Constant(0x1FFF))
 _TCP, _UDP, _SCTP, _ICMP, _IGMP = 6, 17, 132, 1, 2
@@ -307,6 +308,8 @@ def _translated(code: Code, known: Known) -> _Result:
 def _check(check: Check, known: Known) -> _Result:
     if check in (ALWAYS, NEVER):
         return _Result(pl.lit(check == ALWAYS), frozenset((_TRUE if check == ALWAYS else _FALSE,)))
+    if check == _IS_IPV6_FRAGMENT and _is(known, _TYPE, _IP6):
+        return _Result(pl.lit(False), frozenset((_FALSE,)))  # these are irregular
     if check.left == _FRAGMENT_OFFSET and check.right == Constant(0) and _is(known, _TYPE, _IP):
         return _told(_COMPARE[check.operator](pl.col("ip_frag_offset"), 0))
     left = _value(check.left, known)
