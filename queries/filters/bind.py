@@ -91,7 +91,7 @@ def host(name: str, names: Names) -> tuple[Address, ...]:
     """The addresses of a host's name, which may be an IPv4 address, written in any way that C's libraries know."""
     try:
         return (IPv4Address(socket.inet_aton(name)),)
-    except OSError:
+    except (OSError, ValueError):
         return names.host(name)
 
 
@@ -118,7 +118,8 @@ def decnet(text: str) -> int:
     match = re.match(r"(\d+)\.(\d+)", text, re.ASCII)
     if match is None:
         raise FilterError(f"malformed decnet address '{text}'")
-    area, node = int(match[1]), int(match[2])
+    # 20 significant digits are more than 64 bits hold, and stand for any more
+    area, node = (_signed(int(digits.lstrip("0")[:20] or "0")) for digits in match.groups())
     return area << 10 & 0o176000 | node & 0o1777
 
 
@@ -181,8 +182,9 @@ def _ipv4(text: str) -> tuple[int, int]:
     address = 0
     octets = text.split(".")
     for octet in octets:
-        if not octet.isdecimal() or int(octet) > 255:
+        digits = octet.lstrip("0") or "0"
+        if not digits.isdecimal() or len(digits) > 3 or int(digits) > 255:
             raise FilterError(f"invalid IPv4 address '{text}'")
-        address = address << 8 | int(octet)
+        address = address << 8 | int(digits)
     bits = 8 * len(octets)
     return address << 32 - bits, bits

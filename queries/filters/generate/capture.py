@@ -66,7 +66,7 @@ def has_logged_name(word: str) -> Callable[[State, str], Code]:
     def test(state: State, name: str) -> Code:
         offset, size, what = _PFLOG_NAMES[word]
         _require_pflog(state, "ruleset" if word == "rset" else word)
-        octets = name.encode()
+        octets = name.encode(errors="surrogateescape")
         if len(octets) >= size:
             raise FilterError(f"{what} names can only be {size - 1} characters")
         return state.has_octets(state.header, offset, octets)

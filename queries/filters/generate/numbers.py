@@ -50,27 +50,6 @@ def ppp_number(protocol: int) -> int:
     return _PPP_NUMBERS.get(protocol, protocol)
 
 
-ETHER_PROTOCOLS: Final = {
-    "ip": IP,
-    "ip6": IP6,
-    "arp": ARP,
-    "rarp": RARP,
-    "atalk": ATALK,
-    "aarp": AARP,
-    "decnet": DECNET,
-    "sca": 0x6007,
-    "lat": 0x6004,
-    "mopdl": 0x6001,
-    "moprc": 0x6002,
-    "iso": LLC_ISO,
-    "stp": LLC_STP,
-    "ipx": LLC_IPX,
-    "netbeui": LLC_NETBEUI,
-}
-"""Names of protocols that a link header tells; also after ``ether proto``, and there ``loopback``, too."""
-
-LOOPBACK_TEST: Final = 0x9000
-
 IP_PROTOCOLS: Final = {
     "tcp": (6, None),
     "udp": (17, None),
@@ -87,7 +66,7 @@ IP_PROTOCOLS: Final = {
 }
 """Names of protocols that an IP header tells: number, and which IP header, None: either one."""
 
-OSI_PROTOCOLS: Final = {"clnp": 0x81, "esis": 0x82, "isis": 0x83}
+OSI_ISIS: Final = 0x83
 
 ISIS_PACKETS: Final = {
     "l1": (26, 24, 18, 15, 17),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pcap2arrow.errors import FilterError
+from queries.filters import names
 from queries.filters.generate import numbers
 from queries.filters.generate.code import Check, Code, equal, every, some
 from queries.filters.generate.link import carries
@@ -26,12 +27,14 @@ _NOT_SPECIFIABLE = {"atalk": "AppleTalk", "decnet": "DECNET"}
 
 def is_protocol(state: State, name: str) -> Code:
     """Whether a packet is of the protocol of that name."""
-    if name in numbers.ETHER_PROTOCOLS:
-        return carries(state, numbers.ETHER_PROTOCOLS[name])
+    for number in (names.ether_type(name), names.llc_sap(name)):
+        if number is not None:
+            return carries(state, number)
     if name in numbers.IP_PROTOCOLS:
         return is_numbered(state, *numbers.IP_PROTOCOLS[name])
-    if name in numbers.OSI_PROTOCOLS:
-        return is_numbered(state, numbers.OSI_PROTOCOLS[name], "iso")
+    osi_number = names.osi_protocol(name)
+    if osi_number is not None:
+        return is_numbered(state, osi_number, "iso")
     if name in numbers.ISIS_PACKETS:
         return some(*(is_numbered(state, kind, "isis") for kind in numbers.ISIS_PACKETS[name]))
     if name == "link":
@@ -59,7 +62,7 @@ def is_in_chain(state: State, number: int, protocol: str | None) -> Code:
         raise FilterError("bad protocol applied for 'protochain'")
     if state.payload.variable is not None:
         raise FilterError("'protochain' not supported with variable length headers")
-    is_ip = carries(state, numbers.ETHER_PROTOCOLS[protocol])
+    is_ip = carries(state, numbers.IP if protocol == "ip" else numbers.IP6)
     start = Constant(state.payload.constant + state.network & 0xFFFF_FFFF)
     chain = ChainEnd(4 if protocol == "ip" else 6, start, number)
     state.registers.give(register)
@@ -94,7 +97,7 @@ def _over_osi(state: State, number: int) -> Code:
 
 
 def _over_isis(state: State, kind: int) -> Code:
-    is_isis = _over_osi(state, numbers.OSI_PROTOCOLS["isis"])
+    is_isis = _over_osi(state, numbers.OSI_ISIS)
     return every(is_isis, equal(state.llc_network_load(_ISIS_TYPE_AT, 1), kind))
 
 
