@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _IRREGULAR, _HEAD = "irregular", "irregular_head"
 _UNLIMITED = (1 << 32) - 1
+_FEW = 1 << 15
 
 HEAD_COLUMNS = (_HEAD, "frame_len")
 """Columns that octets are loaded from where others tell everything of regular frames."""
@@ -96,7 +97,7 @@ def verdicts(
             answers.append(pl.repeat(each.accepts_everything, len(packets), eager=True, dtype=pl.Boolean))
         elif plan is None:
             rows = pl.int_range(len(packets), eager=True, dtype=pl.UInt32)
-            answers.append(pl.Series(_run(each, packets, rows, None), dtype=pl.Boolean))
+            answers.append(_series(_run(each, packets, rows, None)))
         else:
             answer = table.select(plan.expression.alias("told"))["told"]
             if heads is not None and len(heads.rows):
@@ -114,13 +115,18 @@ def _scattered(answers: pl.Series, rows: pl.Series, values: pl.Series) -> pl.Ser
     return answers.clone().scatter(rows, values)
 
 
+def _series(flags: NDArray[np.bool_]) -> pl.Series:
+    """The flags as a series; of few without what Polars loads to take arrays of NumPy."""
+    return pl.Series(flags.tolist() if len(flags) < _FEW else flags, dtype=pl.Boolean)
+
+
 def _by_octets(chosen: LinkFilter, plan: ColumnPlan, answers: pl.Series, packets: Packets) -> pl.Series:
     """The verdicts, those that are null found by the packets' octets: they are of regular packets."""
     rows = answers.is_null().arg_true()
     if not len(rows):
         return answers
     where = ~pl.col(_IRREGULAR) & plan.expression.is_null()
-    return _scattered(answers, rows, pl.Series(_run(chosen, packets, rows, where), dtype=pl.Boolean))
+    return _scattered(answers, rows, _series(_run(chosen, packets, rows, where)))
 
 
 def _run(chosen: LinkFilter, packets: Packets, rows: pl.Series, where: pl.Expr | None) -> NDArray[np.bool_]:
@@ -166,7 +172,7 @@ class _Heads:
             return Slices.of_polars(self._whole()[again].bin.slice(IRREGULAR_HEAD))
 
         frames = Frames(octets, limit.astype(np.uint32), wire_length.astype(np.uint32), rest)
-        return pl.Series(run(chosen.plan, frames), dtype=pl.Boolean)
+        return _series(run(chosen.plan, frames))
 
     def _whole(self) -> pl.Series:
         """What libpcap sees of the packets."""
