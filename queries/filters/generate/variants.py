@@ -47,12 +47,14 @@ def resolved(
     ways[0][0, 0] = _Registers(registers), Constant(0)
     found: list[tuple[Check, tuple[int, _Key], tuple[int, _Key]]] = []
     numbers: dict[tuple[int, _Key], int] = {}
+    later = _read_later(comparisons)
     for place, (check, if_true, if_false) in enumerate(comparisons):
+        needed = _either(later, if_true, if_false)
         for key, way in ways[place].items():
             if len(found) == _MOST:
                 raise LimitError("the filter expression goes too many ways through tunnels")
             numbers[place, key] = len(found)
-            own, after = _passed(check, way, is_reader=place in readers)
+            own, after = _passed(check, way, needed, is_reader=place in readers)
             targets = [
                 _reach(ways, target, after, is_reader=target in readers) for target in (if_true, if_false)
             ]
@@ -60,22 +62,45 @@ def resolved(
     return [(own, numbers.get(one, one[0]), numbers.get(other, other[0])) for own, one, other in found]
 
 
-def _with_lengths(comparisons: list[Linked], registers: Mapping[int, Operand]) -> list[Linked]:
-    """The comparisons where registers hold the same on all ways."""
-    way = _Registers(registers), Constant(0)
-    checks = {id(check): check for check, *_ in comparisons}
-    own = {key: _passed(check, way, is_reader=False)[0] for key, check in checks.items()}
-    return [(own[id(check)], if_true, if_false) for check, if_true, if_false in comparisons]
+def _read_later(comparisons: list[Linked]) -> list[int]:
+    """For each comparison the registers, as bits, that it or one after it reads, as they are where it is reached."""
+    later = [0] * len(comparisons)
+    for place in range(len(comparisons) - 1, -1, -1):
+        check, *targets = comparisons[place]
+        read = _either(later, *targets)
+        for number, _ in check.stores:
+            read &= ~(1 << number)
+        later[place] = read | _registers_read(check)
+    return later
 
 
-def _passed(check: Check, way: _Way, *, is_reader: bool) -> tuple[Check, _Way]:
-    """A comparison as it is on a way, and the way after it."""
+def _either(later: list[int], if_true: int, if_false: int) -> int:
+    return (later[if_true] if if_true >= 0 else 0) | (later[if_false] if if_false >= 0 else 0)
+
+
+def _registers_read(check: Check) -> int:
+    """The registers that a comparison reads, as bits."""
+    read = 0
+    pending = [check.left, check.right, *(operand for _, operand in check.stores)]
+    if check.accumulator is not None:
+        pending.append(check.accumulator)
+    while pending:
+        operand = pending.pop()
+        if isinstance(operand, Register):
+            read |= 1 << operand.number
+        pending.extend(_parts(operand))
+    return read
+
+
+def _passed(check: Check, way: _Way, needed: int, *, is_reader: bool) -> tuple[Check, _Way]:
+    """A comparison as it is on a way, and the way after it, on which the registers ``needed`` (bits) may be read."""
     registers, _ = way
     known = {} if is_reader else registers.known
     left, right = _resolved(check.left, way, known), _resolved(check.right, way, known)
     after = left if check.accumulator is None else _resolved(check.accumulator, way, known)
-    if check.stores:
-        stored = {number: _resolved(operand, way, known) for number, operand in check.stores}
+    stores = [(number, operand) for number, operand in check.stores if needed >> number & 1]
+    if stores:
+        stored = {number: _resolved(operand, way, known) for number, operand in stores}
         registers = _Registers({**registers.held, **stored})
     return Check(left, check.operator, right), (registers, after)
 
