@@ -14,7 +14,6 @@ from pcap2arrow.errors import FilterError, UsageError
 
 if TYPE_CHECKING:
     from pcap2arrow.writing.copy import Head
-    from pcap2arrow.writing.stream import Stream
     from queries.exports import FilterSelection
     from queries.filters.compiled import Filter
 
@@ -202,22 +201,17 @@ def run(arguments: Arguments, *, opened: Callable[[str], None] = lambda line: No
 
 def _run(arguments: Arguments, opened: Callable[[str], None]) -> Outcome:
     from jobs.count import filter_warnings
-    from pcap2arrow.writing.copy import Copying, copy, count, joint_head, read_head
+    from pcap2arrow.writing.copy import Copying, Opened, copy, count, joint_head
     from pcap2arrow.writing.selection import Wanted
     from pcap2arrow.writing.sources import open_streams
 
     errors: list[str] = []
     with ExitStack() as stack:
-        streams: list[Stream] = []
-        heads: list[Head] = []
+        sources: list[Opened] = []
         for source in arguments.sources:
-            found = stack.enter_context(open_streams(source, None))
-            if not found:
-                raise UsageError(f"{source}: there is no capture")
-            heads += [read_head(stream) for stream in found]
-            streams += found
-            opened(_opening(source, joint_head(heads[-len(found) :])))
-        head = joint_head(heads)
+            sources.append(Opened.of(stack.enter_context(open_streams(source, None))))
+            opened(_opening(source, sources[-1].head))
+        head = joint_head([each.head for each in sources])
         chosen = _filter(arguments)
         if arguments.listing:
             return Outcome(lines=_listed(chosen, head.link_type))
@@ -226,10 +220,9 @@ def _run(arguments: Arguments, opened: Callable[[str], None]) -> Outcome:
             Wanted(selection, as_seen=True, damaged=errors.append),
             arguments.limit,
             head.nanoseconds if arguments.nanoseconds is None else arguments.nanoseconds,
-            in_turn=len(arguments.sources) > 1,
         )
         to = arguments.target
-        packets = count(streams, how) if to is None else copy(streams, heads, to, how)
+        packets = count(sources, how) if to is None else copy(sources, to, how)
     warnings = [] if selection is None else list(filter_warnings(selection.filters, selection.tally))
     return Outcome(packets if arguments.counting else None, warnings=warnings, errors=errors)
 

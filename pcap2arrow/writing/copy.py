@@ -9,7 +9,6 @@ from itertools import chain
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from pcap2arrow.errors import ExportError
 from pcap2arrow.savefile.pcap import effective_snap_length
@@ -90,40 +89,63 @@ def joint_head(heads: Sequence[Head]) -> Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Copying:
-    """How captures are copied.
+class Opened:
+    """The captures of a source, and their heads; their packets are merged by time."""
 
-    Packets are those ``wanted``, the first ``limit`` of them (None: all), merged by time, or capture by capture where
-    ``in_turn``.  Times are written as nanoseconds, or else cut to microseconds.
+    streams: Sequence[Stream]
+    heads: Sequence[Head]
+
+    @classmethod
+    def of(cls, streams: Sequence[Stream]) -> Opened:
+        """Read the heads.  Raises ExportError where there is no capture."""
+        if not streams:
+            raise ExportError("there is no capture")
+        return cls(streams, [read_head(stream) for stream in streams])
+
+    @property
+    def head(self) -> Head:
+        """What the heads say together."""
+        return joint_head(self.heads)
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """How sources are copied: the packets ``wanted``, of each source the first ``limit`` of them (None: all).
+
+    Times are written as nanoseconds, or else cut to microseconds.
     """
 
     wanted: Wanted
     limit: int | None = None
     nanoseconds: bool = True
-    in_turn: bool = False
 
 
-def copy(streams: Sequence[Stream], heads: Sequence[Head], target: Target, how: Copying) -> int:
-    """Write the captures' packets, cut to their snap lengths, to a little-endian pcap; how many they were.
+def copy(sources: Sequence[Opened], target: Target, how: Copying) -> int:
+    """Write packets of the sources, one after another, to a little-endian pcap; how many they were.
 
-    ``heads`` are those of the captures.  Nothing is read after the last packet that is written.  Raises ExportError
-    where link types differ, as a pcap holds one, and where a time does not fit.
+    Packets are cut to the snap lengths.  Nothing of a source is read after its last packet that is written.  Raises
+    ExportError where link types differ, as a pcap holds one, and where a time does not fit.
     """
-    layout = _layout(joint_head(heads), how)
+    layout = _layout(joint_head([source.head for source in sources]), how)
+    batches = chain.from_iterable(_limited(_merged(source, how), how.limit) for source in sources)
     count = 0
     with open_target(target) as (file, name):
         write_octets(file, layout.preamble)
-        records = _encoded(_limited(_merged(streams, heads, how), how.limit), layout, name)
+        records = ((len(batch), encode(batch, layout, name=name)) for batch in batches)
         for rows, octets in ahead(records) if how.limit is None else records:
             count += rows
             write_octets(file, octets)
     return count
 
 
-def count(streams: Sequence[Stream], how: Copying) -> int:
+def count(sources: Sequence[Opened], how: Copying) -> int:
     """How many packets :func:`copy` would write; of a dataset only the columns are read that this takes."""
+    return sum(_count(source, how) for source in sources)
+
+
+def _count(source: Opened, how: Copying) -> int:
     found = 0
-    for chosen in chain.from_iterable(stream.chosen(how.wanted) for stream in streams):
+    for chosen in chain.from_iterable(stream.chosen(how.wanted) for stream in source.streams):
         found += int(chosen.any(axis=1).sum()) if chosen.shape[1] else len(chosen)
         if how.limit is not None and found >= how.limit:
             return how.limit
@@ -140,16 +162,14 @@ def _layout(head: Head, how: Copying) -> Layout:
     return Layout(name, preamble, (), head.snap_length, None)
 
 
-def _merged(streams: Sequence[Stream], heads: Sequence[Head], how: Copying) -> Iterator[Packets]:
+def _merged(source: Opened, how: Copying) -> Iterator[Packets]:
     batches = [
         stream.packets(np.zeros(head.interfaces, np.int64), how.wanted)
-        for stream, head in zip(streams, heads, strict=True)
+        for stream, head in zip(source.streams, source.heads, strict=True)
     ]
-    if how.in_turn:
-        return chain.from_iterable(batches)
-    if len(streams) == 1:
+    if len(batches) == 1:
         return ahead(batches[0]) if how.limit is None else batches[0]
-    return merge([Run(s.bound, held_back(of)) for s, of in zip(streams, batches, strict=True)])
+    return merge([Run(s.bound, held_back(of)) for s, of in zip(source.streams, batches, strict=True)])
 
 
 def _limited(batches: Iterator[Packets], limit: int | None) -> Iterator[Packets]:
@@ -160,7 +180,3 @@ def _limited(batches: Iterator[Packets], limit: int | None) -> Iterator[Packets]
             return
         limit = None if limit is None else limit - len(batch)
         yield batch
-
-
-def _encoded(batches: Iterator[Packets], layout: Layout, name: str) -> Iterator[tuple[int, pa.Buffer]]:
-    return ((len(batch), encode(batch, layout, name=name)) for batch in batches)
