@@ -46,7 +46,8 @@ def theirs(tool: Tool) -> Tcpdump:
         to = ["-w", "-"] if writes else []
         done = subprocess.run([tcpdump, *map(str, words), *to], capture_output=True, check=False)
         out = "" if writes else done.stdout.decode()
-        return Done(done.returncode, out, done.stderr.decode(), done.stdout if writes else None)
+        written = done.stdout if writes and done.stdout else None
+        return Done(done.returncode, out, done.stderr.decode(), written)
 
     return call
 
