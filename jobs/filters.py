@@ -11,7 +11,7 @@ from pcap2arrow.errors import FilterError, UsageError
 
 if TYPE_CHECKING:
     from queries.filters.compiled import Filter
-    from queries.filters.names import Names
+    from queries.filters.language.names import Names
 
 STANDARD_INPUT = "-"
 

@@ -3,7 +3,7 @@
 What is public is here, imported when it is first used.  ``import queries`` also gives lazy and other frames of Polars
 the namespace ``pcap``:
 
->>> import pcap2arrow, queries
+>>> import pcap2arrow, queries        # frames from elsewhere, before any scan: import queries.namespace
 >>> pcap2arrow.scan("dataset").pcap.filter("tcp port 443").select("time", "frame_len").collect()   # doctest: +SKIP
 """
 
@@ -16,7 +16,7 @@ from pcap2arrow.reading import extensions
 
 if TYPE_CHECKING:
     from queries.expressions import pcap_filter as pcap_filter
-    from queries.filters.names import read_names as read_names
+    from queries.filters.language.names import read_names as read_names
 
 _HOMES = {"pcap_filter": "expressions", "read_names": "filters.names"}
 

@@ -11,8 +11,8 @@ import polars as pl
 
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import Filter, LinkFilter
-from queries.filters.frames import Frames, Slices
-from queries.filters.machine import run
+from queries.filters.machine.frames import Frames, Slices
+from queries.filters.machine.run import run
 from queries.filters.verdicts import verdicts
 from queries.select import FilePackets, Tally
 

@@ -14,7 +14,7 @@ from queries.filters.compiled import Filter, compile_filter
 from queries.filters.verdicts import HEAD_COLUMNS, OCTET_COLUMNS, table_verdicts
 
 if TYPE_CHECKING:
-    from queries.filters.names import Names
+    from queries.filters.language.names import Names
 
 
 def pcap_filter(

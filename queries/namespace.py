@@ -9,7 +9,7 @@ import polars as pl
 from queries.expressions import filter_columns, pcap_filter
 
 if TYPE_CHECKING:
-    from queries.filters.names import Names
+    from queries.filters.language.names import Names
 
 
 @pl.api.register_lazyframe_namespace("pcap")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from queries.filters.terms import (
+from queries.filters.language.terms import (
     Accessor,
     And,
     Identifier,
@@ -22,8 +22,8 @@ from queries.filters.terms import (
     Term,
     Value,
 )
-from queries.filters.tokens import scan
-from queries.filters.words import KEYWORDS
+from queries.filters.language.tokens import scan
+from queries.filters.language.words import KEYWORDS
 
 CASES = Path(__file__).parent / "filters"
 

@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pyarrow as pa
 
-from queries.filters.frames import Frames, Rest, Slices
+from queries.filters.machine.frames import Frames, Rest, Slices
 from queries.filters.program import (
     ACCEPT,
     REJECT,

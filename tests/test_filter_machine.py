@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from queries.filters.frames import Frames, Rows, Slices
-from queries.filters.machine import run
-from queries.filters.plan import plan, reach
+from queries.filters.machine.frames import Frames, Rows, Slices
+from queries.filters.machine.plan import plan, reach
+from queries.filters.machine.run import run
 from queries.filters.program import (
     ACCEPT,
     REJECT,

@@ -9,11 +9,11 @@ from random import Random
 import pytest
 
 from pcap2arrow.errors import FilterError
-from queries.filters.frames import Slices
 from queries.filters.generate import generate
-from queries.filters.machine import run
-from queries.filters.names import Names
-from queries.filters.parser import parse
+from queries.filters.language.names import Names
+from queries.filters.language.parser import parse
+from queries.filters.machine.frames import Slices
+from queries.filters.machine.run import run
 from queries.filters.program import ChainEnd, Constant, Program
 from tests.oracles import libpcap
 from tests.oracles.interpreter import EndlessError, RejectedError, value

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pcap2arrow.errors import UsageError
-from queries.filters import names
-from queries.filters.names import Names, read_ethers, read_hosts, read_names, read_networks
+from queries.filters.language import names
+from queries.filters.language.names import Names, read_ethers, read_hosts, read_names, read_networks
 from tests.expressions import case_rows
 from tests.oracles import libpcap
 

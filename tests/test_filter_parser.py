@@ -12,9 +12,9 @@ from random import Random
 import pytest
 
 from pcap2arrow.errors import FilterError
-from queries.filters.parser import parse
-from queries.filters.stream import MAX_DEPTH, TOO_DEEP
-from queries.filters.terms import (
+from queries.filters.language.parser import parse
+from queries.filters.language.stream import MAX_DEPTH, TOO_DEEP
+from queries.filters.language.terms import (
     Accessor,
     And,
     Identifier,
@@ -28,8 +28,8 @@ from queries.filters.terms import (
     children,
     post_order,
 )
-from queries.filters.tokens import SYNTAX_ERROR, scan
-from queries.filters.words import KEYWORDS, NAMED_NUMBERS
+from queries.filters.language.tokens import SYNTAX_ERROR, scan
+from queries.filters.language.words import KEYWORDS, NAMED_NUMBERS
 from tests.expressions import addresses, case_rows, mutated, sound, soup, without_names, written_out
 from tests.oracles import libpcap
 

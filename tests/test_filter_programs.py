@@ -16,8 +16,9 @@ from pcap2arrow.errors import FilterError, LimitError
 from queries.filters import program as programs
 from queries.filters.generate import generate
 from queries.filters.generate.link_types import LINK_TYPES
-from queries.filters.names import Names
-from queries.filters.parser import parse
+from queries.filters.language.names import Names
+from queries.filters.language.parser import parse
+from queries.filters.language.words import PROTOCOLS
 from queries.filters.program import (
     ACCEPT,
     REJECT,
@@ -28,7 +29,6 @@ from queries.filters.program import (
     Program,
     WireLength,
 )
-from queries.filters.words import PROTOCOLS
 from tests.expressions import case_lines, case_rows
 from tests.filter_frames import by_link_type
 from tests.grammar import expression

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 import pcap2arrow
+import queries.namespace  # noqa: F401
 from jobs.count import count_selected
 from queries.filters.columns import NO_REGULAR_FRAME
 from queries.filters.compiled import compile_filter

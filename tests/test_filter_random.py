@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import HOST_ORDER_LINK_TYPES, LinkFilter, compile_filter
+from queries.filters.language.words import KEYWORDS
 from queries.filters.program import ChainEnd, Operand
 from queries.filters.verdicts import TablePackets, verdicts
-from queries.filters.words import KEYWORDS
 from tests.filter_frames import ETHERNET, Set, by_link_type, packet_set
 from tests.grammar import ALTERNATIVES, expression
 from tests.joined import Kind

@@ -14,7 +14,7 @@ from pcap2arrow import read_capture
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import Filter, compile_filter
 from queries.filters.generate.link_types import LINK_TYPES
-from queries.filters.parser import parse
+from queries.filters.language.parser import parse
 from queries.filters.verdicts import table_verdicts
 from tests.commands import SAMPLE
 from tests.expressions import mutated, sound, without_names

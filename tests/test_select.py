@@ -15,7 +15,7 @@ from jobs.count import count_selected, counted_lines
 from jobs.filters import read_filters
 from pcap2arrow.errors import FilterError, UsageError
 from queries.filters.compiled import compile_filter
-from queries.filters.names import Names
+from queries.filters.language.names import Names
 from tests.blocks import pcap_header, pcap_record
 from tests.commands import PROJECT, SAMPLE, run
 from tests.oracles import libpcap

@@ -98,7 +98,7 @@ def chosen_filters(
         return ChosenFilters()
     from jobs.filters import read_filters
     from queries.filters.compiled import compile_filter
-    from queries.filters.names import read_names
+    from queries.filters.language.names import read_names
 
     names = read_names(hosts=hosts, networks=networks, ethers=ethers)
     if filters_file is not None:

@@ -9,15 +9,15 @@ from pcap2arrow.errors import FilterError
 from queries.filters.columns import NO_REGULAR_FRAME, ColumnPlan, column_plan
 from queries.filters.generate import generated
 from queries.filters.generate.code import Code
-from queries.filters.names import Names
-from queries.filters.parser import parse
+from queries.filters.language.names import Names
+from queries.filters.language.parser import parse
+from queries.filters.language.terms import Term
 from queries.filters.program import Arithmetic, Load, Operand, Program, WireLength
 from queries.filters.prune import Ranges, may_select
 from queries.filters.reach import accepts_nothing
-from queries.filters.terms import Term
 
 if TYPE_CHECKING:
-    from queries.filters.plan import Plan
+    from queries.filters.machine.plan import Plan
 
 HOST_ORDER_LINK_TYPES = frozenset({0, 109})
 """Link types whose header is in the byte order of the machine that captured: NULL and ENC."""
@@ -42,7 +42,7 @@ class LinkFilter:
     def plan(self) -> Plan:
         """The program, ready to run; made when it is first asked for."""
         if self._plan is None:
-            from queries.filters.plan import plan
+            from queries.filters.machine.plan import plan
 
             self._plan = plan(self.program)
         return self._plan

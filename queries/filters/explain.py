@@ -7,8 +7,7 @@ from typing import Literal
 
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import Filter, LinkFilter
-from queries.filters.listing import listing
-from queries.filters.terms import (
+from queries.filters.language.terms import (
     Accessor,
     And,
     Identifier,
@@ -24,8 +23,9 @@ from queries.filters.terms import (
     Value,
     post_order,
 )
+from queries.filters.language.words import KEYWORDS
+from queries.filters.listing import listing
 from queries.filters.traps import Trap, traps
-from queries.filters.words import KEYWORDS
 
 Octets = Literal["none", "irregular", "unknown", "all"]
 

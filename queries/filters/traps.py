@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from queries.filters.terms import (
+from queries.filters.language.terms import (
     Accessor,
     And,
     Identifier,

@@ -130,8 +130,8 @@ def _by_octets(chosen: LinkFilter, plan: ColumnPlan, answers: pl.Series, packets
 
 
 def _run(chosen: LinkFilter, packets: Packets, rows: pl.Series, where: pl.Expr | None) -> NDArray[np.bool_]:
-    from queries.filters.frames import Frames, Slices
-    from queries.filters.machine import run
+    from queries.filters.machine.frames import Frames, Slices
+    from queries.filters.machine.run import run
 
     table = packets.some(["header", "filter_len", "frame_len"], rows, where)
 
@@ -158,8 +158,8 @@ class _Heads:
         """The verdicts on the irregular packets."""
         import numpy as np
 
-        from queries.filters.frames import Frames, Slices
-        from queries.filters.machine import run
+        from queries.filters.machine.frames import Frames, Slices
+        from queries.filters.machine.run import run
 
         if self._octets is None:
             self._octets = self._whole()

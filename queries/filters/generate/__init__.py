@@ -14,9 +14,9 @@ from queries.filters.generate.relation import is_related
 from queries.filters.generate.state import State
 from queries.filters.generate.tree import Leaf, coded, leaves, linked
 from queries.filters.generate.variants import resolved
-from queries.filters.names import Names
+from queries.filters.language.names import Names
+from queries.filters.language.terms import Identifier, Primitive, Protocol, Term
 from queries.filters.program import Program, Test
-from queries.filters.terms import Identifier, Primitive, Protocol, Term
 
 __all__ = ["Generated", "generate", "generated"]
 

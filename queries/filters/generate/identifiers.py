@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pcap2arrow.errors import FilterError
-from queries.filters import bind
-from queries.filters.bind import Network
-from queries.filters.generate import link_hosts
+from queries.filters.generate import bind, link_hosts
+from queries.filters.generate.bind import Network
 from queries.filters.generate.code import Code, some
 from queries.filters.generate.network import is_in_network
 from queries.filters.generate.protocols import is_in_chain, is_numbered
 from queries.filters.generate.state import State
 from queries.filters.generate.transport import has_ports
-from queries.filters.terms import Identifier
+from queries.filters.language.terms import Identifier
 
 _PORT_KINDS = ("port", "portrange")
 _PROTOCOL_KINDS = ("proto", "protochain")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pcap2arrow.errors import FilterError
-from queries.filters.bind import Network
 from queries.filters.generate import numbers
+from queries.filters.generate.bind import Network
 from queries.filters.generate.code import Check, Code, equal, every, some
 from queries.filters.generate.directions import by_direction, refuse_wlan_directions
 from queries.filters.generate.link import carries

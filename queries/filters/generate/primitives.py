@@ -19,8 +19,8 @@ from queries.filters.generate.code import (
 )
 from queries.filters.generate.link import carries, is_wlan_data
 from queries.filters.generate.state import State
+from queries.filters.language.terms import Primitive
 from queries.filters.program import Arithmetic, Constant, WireLength
-from queries.filters.terms import Primitive
 
 _ETHERNET, _ALWAYS_LLC = 1, (6, 10, 11)
 _SUPERVISORY = {"rr": 0x01, "rnr": 0x05, "rej": 0x09}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pcap2arrow.errors import FilterError
-from queries.filters import names
 from queries.filters.generate import numbers
 from queries.filters.generate.code import Check, Code, equal, every, some
 from queries.filters.generate.link import carries
 from queries.filters.generate.state import State
+from queries.filters.language import names
 from queries.filters.program import ChainEnd, Constant
 
 _FRAGMENT_HEADER = 44

@@ -15,8 +15,8 @@ from queries.filters.generate.link import carries
 from queries.filters.generate.protocols import is_protocol
 from queries.filters.generate.state import Size, State
 from queries.filters.generate.transport import is_first_fragment
+from queries.filters.language.terms import Accessor, Length, Negative, Number, Operation, Relation, Value
 from queries.filters.program import Arithmetic, Constant, Load, Operand, WireLength
-from queries.filters.terms import Accessor, Length, Negative, Number, Operation, Relation, Value
 
 _ICMP6 = 58
 _IP6_HEADER = 40

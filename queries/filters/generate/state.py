@@ -9,7 +9,7 @@ from queries.filters.generate import prefixes
 from queries.filters.generate.code import Accumulator, Code, Register, equal, every, load, plus
 from queries.filters.generate.link_types import UNSET, LinkType
 from queries.filters.generate.registers import Registers
-from queries.filters.names import Names
+from queries.filters.language.names import Names
 from queries.filters.program import Arithmetic, Constant, Load, Operand
 
 Size = Literal[1, 2, 4]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from queries.filters.bind import Ports
 from queries.filters.generate import numbers
+from queries.filters.generate.bind import Ports
 from queries.filters.generate.code import Check, Code, at_most, equal, every, no_bit, some
 from queries.filters.generate.directions import by_direction, refuse_wlan_directions
 from queries.filters.generate.link import carries

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from queries.filters.generate.code import Check, Code, Every, Inverse, Some
+from queries.filters.language.terms import And, Identifier, Not, Or, Primitive, Protocol, Relation, Term
 from queries.filters.program import ACCEPT, REJECT
-from queries.filters.terms import And, Identifier, Not, Or, Primitive, Protocol, Relation, Term
 
 Leaf = Protocol | Identifier | Primitive | Relation
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from queries.filters.loads import Flags, Numbers, Window, all_of
+from queries.filters.machine.loads import Flags, Numbers, Window, all_of
 
 _PROTOCOL_AT = {4: 9, 6: 6}
 _IPV6_HEADER = 40

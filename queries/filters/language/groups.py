@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Flag, auto
 
-from queries.filters.terms import And, Not, Or, Qualifiers, Term
+from queries.filters.language.terms import And, Not, Or, Qualifiers, Term
 
 
 class Admits(Flag):

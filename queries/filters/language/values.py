@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from queries.filters.stream import MAX_DEPTH, TokenStream
-from queries.filters.terms import Accessor, Length, Negative, Number, Operation, Value
-from queries.filters.words import OPERATORS
+from queries.filters.language.stream import MAX_DEPTH, TokenStream
+from queries.filters.language.terms import Accessor, Length, Negative, Number, Operation, Value
+from queries.filters.language.words import OPERATORS
 
 _PRECEDENCE = {
     "|": 1,

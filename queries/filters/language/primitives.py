@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from queries.filters.stream import TokenStream
-from queries.filters.tokens import Token
-from queries.filters.words import BYTE_RELATIONS, PRIMITIVES, RELATIONS, Arguments
+from queries.filters.language.stream import TokenStream
+from queries.filters.language.tokens import Token
+from queries.filters.language.words import BYTE_RELATIONS, PRIMITIVES, RELATIONS, Arguments
 
 Argument = int | str
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from queries.filters.machine.ways import Comparison
 from queries.filters.program import ACCEPT, REJECT
-from queries.filters.ways import Comparison
 
 REJECTED = 0
 """The exit of rows in which an operand rejects."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from pcap2arrow.errors import FilterError
-from queries.filters import names as tables
-from queries.filters.names import Address, Names
-from queries.filters.terms import Identifier
+from queries.filters.language import names as tables
+from queries.filters.language.names import Address, Names
+from queries.filters.language.terms import Identifier
 
 _ALL_IPV4, _ALL_IPV6 = (1 << 32) - 1, (1 << 128) - 1
 _LARGEST_PORT = 65535

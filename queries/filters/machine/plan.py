@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from queries.filters.machine.switches import Stage, Switch, join
+from queries.filters.machine.ways import Comparison, follow
 from queries.filters.program import Arithmetic, ChainEnd, Constant, Load, Operand, Program, WireLength
-from queries.filters.switches import Stage, Switch, join
-from queries.filters.ways import Comparison, follow
 
 _MOST_SHARED = 64  # operands whose values are kept for the time of one window of frames
 

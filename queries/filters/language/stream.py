@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pcap2arrow.errors import FilterError
-from queries.filters.hints import hint
-from queries.filters.tokens import SYNTAX_ERROR, Token, scan
+from queries.filters.language.hints import hint
+from queries.filters.language.tokens import SYNTAX_ERROR, Token, scan
 
 TOO_DEEP = "can't parse filter expression: memory exhausted"
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from queries.filters.frames import Frames, Rows, Slices
-from queries.filters.loads import Flags, Numbers, Octets, Part, Selection, Window, all_of
-from queries.filters.plan import Plan, plan
+from queries.filters.machine.frames import Frames, Rows, Slices
+from queries.filters.machine.loads import Flags, Numbers, Octets, Part, Selection, Window, all_of
+from queries.filters.machine.plan import Plan, plan
+from queries.filters.machine.protochain import chain_end
+from queries.filters.machine.switches import REJECTED, Lookup, Switch
+from queries.filters.machine.ways import COMPARE, Comparison
 from queries.filters.program import ACCEPT, REJECT, Arithmetic, ChainEnd, Constant, Load, Program, WireLength
-from queries.filters.protochain import chain_end
-from queries.filters.switches import REJECTED, Lookup, Switch
-from queries.filters.ways import COMPARE, Comparison
 
 _WINDOW = 1 << 16  # frames at a time: their octets and values stay in the processor's cache
 _FEW = 16  # numbers that are compared one by one faster than searched
@@ -23,8 +23,8 @@ _FEW = 16  # numbers that are compared one by one faster than searched
 def run(program: Program | Plan, frames: Frames, rows: Rows | None = None) -> Flags:
     """Which of the frames the program accepts; of ``rows`` alone, in their order, where they are given.
 
-    A program that runs on many sets of frames is better planned once (:func:`queries.filters.plan.plan`).  Verdicts
-    are those of ``tcpdump -O`` on every frame.
+    A program that runs on many sets of frames is better planned once (:func:`queries.filters.machine.plan.plan`).
+    Verdicts are those of ``tcpdump -O`` on every frame.
     """
     planned = program if isinstance(program, Plan) else plan(program)
     chosen = frames if rows is None else frames.take(rows)

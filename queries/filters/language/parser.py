@@ -1,4 +1,4 @@
-"""The parser of pcap-filter(7): text to the :mod:`~queries.filters.terms` that libpcap 1.10.3 reads in it.
+"""The parser of pcap-filter(7): text to the :mod:`~queries.filters.language.terms` that libpcap 1.10.3 reads in it.
 
 What is open stands in lists, no function calls itself, so that no nesting is too deep.
 """
@@ -6,10 +6,10 @@ What is open stands in lists, no function calls itself, so that no nesting is to
 from __future__ import annotations
 
 from pcap2arrow.errors import FilterError
-from queries.filters.groups import Admits, Group
-from queries.filters.primitives import read_arguments, read_number
-from queries.filters.stream import MAX_DEPTH, TokenStream
-from queries.filters.terms import (
+from queries.filters.language.groups import Admits, Group
+from queries.filters.language.primitives import read_arguments, read_number
+from queries.filters.language.stream import MAX_DEPTH, TokenStream
+from queries.filters.language.terms import (
     Identifier,
     IdentifierForm,
     Number,
@@ -20,9 +20,9 @@ from queries.filters.terms import (
     Span,
     Term,
 )
-from queries.filters.tokens import Token
-from queries.filters.values import read_value
-from queries.filters.words import OPERATORS, PRIMITIVES_OF_A_PROTOCOL, RELATIONS
+from queries.filters.language.tokens import Token
+from queries.filters.language.values import read_value
+from queries.filters.language.words import OPERATORS, PRIMITIVES_OF_A_PROTOCOL, RELATIONS
 
 
 def parse(text: str) -> Term | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from queries.filters.frames import Slices
+from queries.filters.machine.frames import Slices
 
 Selection = slice | NDArray[np.int64]
 """Some rows of a window, each at most once: the slice of all, or their numbers."""

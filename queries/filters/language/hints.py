@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from queries.filters.names import service
-from queries.filters.tokens import Token
-from queries.filters.words import (
+from queries.filters.language.names import service
+from queries.filters.language.tokens import Token
+from queries.filters.language.words import (
     KEYWORDS,
     NAMED_NUMBERS,
     OPERATORS,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, cast
 
-from queries.filters.terms import Span
-from queries.filters.words import KEYWORDS, NAMED_NUMBERS
+from queries.filters.language.terms import Span
+from queries.filters.language.words import KEYWORDS, NAMED_NUMBERS
 
 SYNTAX_ERROR = "can't parse filter expression: syntax error"
 
@@ -19,8 +19,8 @@ class Token(NamedTuple):  # made twice as fast as a frozen dataclass
     """A token; ``kind`` is an operator or parenthesis itself, or a word that says what it is.
 
     Kinds are ``number`` (named ones too), the identifiers' forms ``name ipv4 ipv6 mac arcnet``, those of
-    :data:`queries.filters.words.KEYWORDS`, ``error`` and ``end``.  ``word`` is the text, of synonyms always the same
-    one, of names without backslash, of errors libpcap's reason; ``number`` the value of a number.
+    :data:`~queries.filters.language.words.KEYWORDS`, ``error`` and ``end``.  ``word`` is the text, of synonyms always
+    the same one, of names without backslash, of errors libpcap's reason; ``number`` the value of a number.
     """
 
     kind: str

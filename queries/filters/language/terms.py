@@ -54,7 +54,7 @@ class Qualifiers:
     """The words before an identifier, None where there is none.
 
     ``protocol`` is a protocol's name as written, but ``link`` for ether, fddi, tr, wlan, ppp and slip, ``esis`` for
-    es-is and ``isis`` for is-is (see :data:`queries.filters.words.PROTOCOLS`); ``direction`` one of src, dst,
+    es-is and ``isis`` for is-is (see :data:`queries.filters.language.words.PROTOCOLS`); ``direction`` one of src, dst,
     ``src or dst``, ``src and dst``, ra, ta, addr1, …, addr4; ``kind`` one of host, net, port, portrange, and, never
     with a direction, gateway, proto, protochain.  One of ``direction`` and ``kind`` at least is not None.
     """

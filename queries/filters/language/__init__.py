@@ -1,0 +1,1 @@
+"""What filter expressions say: texts to terms, and the names in them."""

@@ -1,0 +1,1 @@
+"""Programs on octets: many frames at once, by NumPy."""
