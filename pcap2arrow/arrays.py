@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-_INLINE = 12  # octets that a view holds itself (Arrow columnar format, variable-size binary view layout)
+_INLINE = 12  # octets that a view holds itself
+VIEW = np.dtype([("length", "<i4"), ("prefix", "<i4"), ("buffer", "<i4"), ("offset", "<i4")])
+"""A value of a binary_view array.  Source: Arrow columnar format, variable-size binary view layout."""
 
 
 class Bitmaps:
@@ -50,35 +52,43 @@ def gather(
 ) -> pa.LargeBinaryArray:
     """The octets ``buffers[buffer][start : start + length]`` of every row, as large_binary.
 
-    Every buffer is shorter than 2 GiB.  Arrow gathers from an array of views: three times faster than any indexing in
-    NumPy.  (The views leave out the prefixes that comparisons use: nothing compares before the cast.)
+    Every buffer is shorter than 2 GiB.
     """
-    views = np.zeros(
-        len(start), dtype=[("length", "<i4"), ("prefix", "<i4"), ("buffer", "<i4"), ("offset", "<i4")]
-    )
-    views["length"] = length
-    views["buffer"] = buffer
-    views["offset"] = start
-    short = np.flatnonzero(length <= _INLINE)
+    views = np.empty(len(start), VIEW)
+    views["length"], views["buffer"], views["offset"] = length, buffer, start
+    return gather_views(buffers, views)
+
+
+def gather_views(buffers: Sequence[NDArray[np.uint8]], views: NDArray[np.void]) -> pa.LargeBinaryArray:
+    """The octets of views (of type :data:`VIEW`, which are changed): all have buffer and offset, short ones too.
+
+    Arrow gathers from an array of views: three times faster than any indexing in NumPy.  (Prefixes that comparisons
+    use are left out, as is what follows the octets of short views: nothing looks at them before the cast.)
+    """
+    length, buffer, start = views["length"], views["buffer"], views["offset"]
+    short = np.flatnonzero((length <= _INLINE) & (length > 0))
     if len(short):
-        inline = views.view(np.uint8).reshape(-1, 16)
-        of_short = np.full(len(short), buffer) if isinstance(buffer, int) else buffer[short]
-        for number, octets in enumerate(buffers):
+        inline = views.view(np.uint8).reshape(-1, VIEW.itemsize)
+        of_short = buffer[short]
+        for number in np.unique(of_short).tolist():
             rows = short[of_short == number]
-            if len(rows):
-                inline[rows, 4:] = _heads(octets, start[rows], length[rows])
+            inline[rows, 4:] = _heads(buffers[number], start[rows], length[rows])
     arrow_buffers = [None, pa.py_buffer(views), *map(pa.py_buffer, buffers)]
-    return pa.Array.from_buffers(pa.binary_view(), len(start), arrow_buffers).cast(pa.large_binary())
+    return pa.Array.from_buffers(pa.binary_view(), len(views), arrow_buffers).cast(pa.large_binary())
 
 
 def _heads(
-    octets: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64]
+    octets: NDArray[np.uint8], start: NDArray[np.integer[Any]], length: NDArray[np.integer[Any]]
 ) -> NDArray[np.uint8]:
-    """At most 12 octets from each start, zeros after ``length``; shape (rows, 12)."""
+    """12 octets from each start, of which the first ``length`` count; shape (rows, 12)."""
     heads = np.zeros((len(start), _INLINE), dtype=np.uint8)
-    for k in range(min(int(length.max()), _INLINE)):
-        inside = np.flatnonzero(length > k)
-        heads[inside, k] = octets[start[inside] + k]
+    windows = max(len(octets) - _INLINE + 1, 0)  # places with 12 octets after them
+    inside = start < windows
+    if windows:
+        twelves = np.ndarray((windows,), f"V{_INLINE}", octets, strides=(1,))
+        heads[inside] = twelves[start[inside]].view(np.uint8).reshape(-1, _INLINE)
+    for row in np.flatnonzero(~inside):
+        heads[row, : length[row]] = octets[start[row] : start[row] + length[row]]
     return heads
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
 from pcap2arrow.errors import DatasetError
+from pcap2arrow.urls import is_url
 
 
 def read_file(dataset: Dataset, file: DataFile, *, columns: list[str] | None = None) -> pa.Table:
@@ -34,23 +35,34 @@ def read_batches(dataset: Dataset, file: DataFile, *, columns: list[str], rows: 
 
 
 def read_rows(
-    dataset: Dataset, file: DataFile, *, columns: list[str], rows: NDArray[np.integer[Any]]
+    dataset: Dataset, file: DataFile, *, columns: list[str], rows: NDArray[np.integer[Any]] | None = None
 ) -> pa.Table:
-    """Some rows of a file of packets, ascending; little else is decoded.  Raises DatasetError where it is damaged.
+    """Some rows of a file of packets, ascending, or all; of others little is decoded.
 
-    Columns of octets are large_binary, or binary_view where most rows are wanted, so that they need not be copied.
+    Columns of octets are binary_view: they need not be copied.  Polars reads them in half the time that Arrow takes.
+    Raises DatasetError where the file is damaged.
     """
     import polars as pl
 
-    path = dataset.path_of(file.path)
-    packets = pl.scan_parquet(path, hive_partitioning=False, glob=False)
+    place = dataset.path_of(file.path)
     try:
-        numbers = packets.select("frame_number").collect().to_series()[rows]
-        found = packets.filter(pl.col("frame_number").is_in(numbers.implode())).select(columns).collect()
+        packets = pl.scan_parquet(_readable(dataset, file), hive_partitioning=False, glob=False)
+        if rows is not None:
+            numbers = packets.select("frame_number").collect().to_series()[rows]
+            packets = packets.filter(pl.col("frame_number").is_in(numbers.implode()))
+        found = packets.select(columns).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DatasetError(f"{path}: damaged: {error}") from error
-    most = 2 * len(rows) > file.rows
-    return found.to_arrow(compat_level=pl.CompatLevel.newest() if most else pl.CompatLevel.oldest())
+        raise DatasetError(f"{place}: damaged: {error}") from error
+    return found.to_arrow(compat_level=pl.CompatLevel.newest())
+
+
+def _readable(dataset: Dataset, file: DataFile) -> str | bytes:
+    """The file's path; what it holds where it is in another store, for Polars knows nothing of how to get there."""
+    place = dataset.path_of(file.path)
+    if not is_url(place):
+        return place
+    with dataset.open_input(file.path) as stream:
+        return stream.read()
 
 
 def greatest(dataset: Dataset, file: DataFile, column: str) -> int | None:

@@ -99,9 +99,10 @@ def _export(
     runs = []
     for stream, of, numbers in zip(streams, traits, layout.numbers, strict=True):
         wanted = Wanted(selection, is_pcapng=layout.format == "pcapng" and bool(of.blocks))
-        packets = stream.packets(numbers, wanted)
+        alone = len(streams) == 1
+        packets = stream.packets(numbers, wanted, alone=alone)
         # A stream that is not alone is held back so that few files are open at once.
-        runs.append(Run(stream.bound, ahead(packets) if len(streams) == 1 else held_back(packets)))
+        runs.append(Run(stream.bound, ahead(packets) if alone else held_back(packets)))
     with ExitStack() as opened:
         files = {number: opened.enter_context(open_target(target(number, layout.format))) for number in begun}
         octets = {number: write_octets(file, layout.preamble) for number, (file, _) in files.items()}

@@ -163,8 +163,9 @@ def _layout(head: Head, how: Copying) -> Layout:
 
 
 def _merged(source: Opened, how: Copying) -> Iterator[Packets]:
+    alone = len(source.streams) == 1 and how.limit is None
     batches = [
-        stream.packets(np.zeros(head.interfaces, np.int64), how.wanted)
+        stream.packets(np.zeros(head.interfaces, np.int64), how.wanted, alone=alone)
         for stream, head in zip(source.streams, source.heads, strict=True)
     ]
     if len(batches) == 1:

@@ -158,7 +158,7 @@ def encode(packets: Packets, layout: Layout, *, name: str) -> pa.Buffer:
     seconds, fraction = seconds - packets.carried, fraction + packets.carried * _NANOS
     _check_times(packets, seconds, _PCAP_TIMES, name, "a pcap's: write a pcapng")
     fraction //= _NANOS // _TICKS[layout.format]
-    heads = np.stack([seconds, fraction, caplen, packets.frame_len], axis=1).astype("<u4")
+    heads = _words([seconds, fraction, caplen, packets.frame_len])
     return joined([Octets.fixed(heads), header, rest])
 
 
@@ -176,10 +176,18 @@ def _packet_blocks(
         np.where(simple, packets.frame_len, packets.interface),
     )
     low, high = packets.time & 0xFFFFFFFF, packets.time >> 32
-    heads = np.stack([kind, length, third, high, low, caplen, packets.frame_len], axis=1).astype("<u4")
-    tail = Octets.fixed(np.stack([np.zeros_like(length), length], axis=1).astype("<u4"))
+    heads = _words([kind, length, third, high, low, caplen, packets.frame_len])
+    tail = Octets.fixed(_words([np.zeros_like(length), length]))
     head = Octets.fixed(heads).cut(0, np.where(simple, 12, 28))
     return joined([head, *frame, tail.cut(0, padding), packets.options, tail.cut(4)])
+
+
+def _words(columns: list[NDArray[np.int64]]) -> NDArray[np.uint32]:
+    """Little-endian words side by side: a row for each packet."""
+    words = np.empty((len(columns[0]), len(columns)), "<u4")
+    for number, column in enumerate(columns):
+        words[:, number] = column
+    return words
 
 
 def _check_times(packets: Packets, times: NDArray[np.int64], allowed: range, name: str, whose: str) -> None:

@@ -112,13 +112,13 @@ def packets_of_table(table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen
         options=_options(table["record_extra"], caplen) if wanted.is_pcapng else Octets.empty(len(table)),
         chosen=chosen,
     )
-    rows = _rows(chosen)
+    rows = rows_of(chosen)
     return whole if rows is None else whole.take(rows)
 
 
 def packets_of_records(placed: Placed, numbers: NDArray[np.int64], chosen: Chosen, wanted: Wanted) -> Packets:
     """The same of a window's records; octets are copied out of the window."""
-    rows = _rows(chosen)
+    rows = rows_of(chosen)
     if rows is not None:
         placed, chosen = placed.rows(rows), chosen[rows]
     records = placed.records
@@ -145,7 +145,7 @@ def packets_of_records(placed: Placed, numbers: NDArray[np.int64], chosen: Chose
     )
 
 
-def _rows(chosen: Chosen) -> NDArray[np.intp] | None:
+def rows_of(chosen: Chosen) -> NDArray[np.intp] | None:
     """The packets that are for any capture; None where all are."""
     if not chosen.shape[1]:
         return None

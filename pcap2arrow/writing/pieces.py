@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pcap2arrow.arrays import gather
+from pcap2arrow.arrays import VIEW, gather_views
 
 _Ints = NDArray[np.int64]
 _INLINE = 12  # octets that a view holds itself
@@ -137,19 +137,20 @@ class Octets:
 
     def cut(self, skip: _Ints | int = 0, length: _Ints | int | None = None) -> Octets:
         """Without the first ``skip`` octets of each row, and at most ``length`` of what is left."""
-        skip = np.clip(skip, 0, self.length)
-        left = self.length - skip
-        kept = left if length is None else np.clip(length, 0, left)
-        return Octets(self.buffers, self.buffer, self.start + skip, kept)
+        start, left = self.start, self.length
+        if not isinstance(skip, int) or skip:
+            skip = np.clip(skip, 0, self.length)
+            start, left = start + skip, left - skip
+        kept = left if length is None else np.maximum(np.minimum(length, left), 0)
+        return Octets(self.buffers, self.buffer, start, kept)
 
 
 def joined(parts: Sequence[Octets]) -> pa.Buffer:
     """All rows one after the other, each put together from its octets in every part."""
     shift = np.cumsum([0, *(len(part.buffers) for part in parts[:-1])])
-    buffer = np.stack([part.buffer + by for part, by in zip(parts, shift, strict=True)], axis=1).ravel()
-    start = np.stack([part.start for part in parts], axis=1).ravel()
-    length = np.stack([part.length for part in parts], axis=1).ravel()
-    filled = length > 0
-    buffers = [buffer for part in parts for buffer in part.buffers]
-    array = gather(buffers, buffer[filled].astype(np.int32), start[filled], length[filled])
+    views = np.empty((len(parts[0]), len(parts)), VIEW)
+    for part, by, column in zip(parts, shift, views.T, strict=True):
+        column["length"], column["offset"] = part.length, part.start
+        np.add(part.buffer, by, out=column["buffer"], casting="same_kind")
+    array = gather_views([buffer for part in parts for buffer in part.buffers], views.ravel())
     return array.buffers()[2] or pa.py_buffer(b"")

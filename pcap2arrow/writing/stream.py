@@ -33,6 +33,7 @@ from pcap2arrow.writing.packets import (
     for_all,
     packets_of_records,
     packets_of_table,
+    rows_of,
 )
 from pcap2arrow.writing.selection import Chosen, Wanted
 
@@ -79,8 +80,10 @@ class FileStream:
         """An order that no packet's is below."""
         return BEFORE_ANY_TIME
 
-    def packets(self, numbers: NDArray[np.int64], wanted: Wanted) -> Iterator[Packets]:
-        """The packets, in batches; ``numbers`` maps interfaces to those of the export."""
+    def packets(
+        self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False
+    ) -> Iterator[Packets]:
+        """The packets, in batches; ``numbers`` maps interfaces to those of the export.  ``alone`` changes nothing."""
         for placed, chosen in self._windows(wanted):
             batch = packets_of_records(placed, numbers, chosen, wanted)
             if len(batch):
@@ -146,42 +149,44 @@ class TableStream:
         first = self.capture.first_time
         return BEFORE_ANY_TIME if untimed or first is None else first
 
-    def packets(self, numbers: NDArray[np.int64], wanted: Wanted) -> Iterator[Packets]:
-        """The packets, in batches; ``numbers`` maps interfaces to those of the export."""
-        if wanted.selection is None:
-            for unit in units(self.capture):
-                yield from self._whole(unit, numbers, wanted)
-            return
-        tasks = (partial(self._selected, unit, numbers, wanted) for unit in units(self.capture))
-        for batches in in_turn(tasks):
-            yield from batches
+    def packets(
+        self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False
+    ) -> Iterator[Packets]:
+        """The packets, in batches; ``numbers`` maps interfaces to those of the export.
 
-    def _whole(self, unit: list[DataFile], numbers: NDArray[np.int64], wanted: Wanted) -> Iterator[Packets]:
-        """All packets of a unit, in batches."""
-        files = [file for file in unit if file.table == "packets"]
+        A stream that is ``alone`` and read to its end reads two units at once.  Of several that are merged, each keeps
+        little in memory.
+        """
+        tasks = [partial(self._of_unit, unit, numbers, wanted) for unit in units(self.capture)]
+        if not alone and wanted.selection is None:
+            for unit, task in zip(units(self.capture), tasks, strict=True):
+                files = [file for file in unit if file.table == "packets"]
+                yield from self._of_file(files[0], numbers, wanted) if len(files) == 1 else _batches(task())
+            return
+        for packets in in_turn(tasks) if alone else (task() for task in tasks):
+            yield from _batches(packets)
+
+    def _of_file(self, file: DataFile, numbers: NDArray[np.int64], wanted: Wanted) -> Iterator[Packets]:
+        """All packets of a file, decoded batch by batch."""
         columns = COLUMNS_AS_SEEN if wanted.as_seen else COLUMNS
-        if len(files) == 1:
-            tables = read_batches(self.dataset, files[0], columns=columns, rows=_BATCH_ROWS)
-        else:
-            parts = [read_file(self.dataset, file, columns=columns) for file in files]
-            tables = iter([pa.concat_tables(parts).sort_by("frame_number")] if parts else [])
-        for table in tables:
+        for table in read_batches(self.dataset, file, columns=columns, rows=_BATCH_ROWS):
             yield packets_of_table(table, numbers, for_all(len(table)), wanted)
 
-    def _selected(self, unit: list[DataFile], numbers: NDArray[np.int64], wanted: Wanted) -> list[Packets]:
-        """The packets of a unit that are wanted, in batches."""
+    def _of_unit(self, unit: list[DataFile], numbers: NDArray[np.int64], wanted: Wanted) -> Packets | None:
+        """The packets of a unit that are wanted, in their order; None where none is."""
         columns = COLUMNS_AS_SEEN if wanted.as_seen else COLUMNS
         parts = []
         for file, chosen in self._chosen(unit, wanted):
-            rows = np.flatnonzero(chosen.any(axis=1))
-            if len(rows):
+            rows = rows_of(chosen)
+            if rows is None or len(rows):
                 table = read_rows(self.dataset, file, columns=columns, rows=rows)
-                parts.append(packets_of_table(table, numbers, chosen[rows], wanted))
-        if not parts:
-            return []
-        packets = parts[0] if len(parts) == 1 else Packets.concat(parts)
-        packets = packets if len(parts) == 1 else packets.take(np.argsort(packets.number))
-        return [packets.take(slice(at, at + _BATCH_ROWS)) for at in range(0, len(packets), _BATCH_ROWS)]
+                parts.append(
+                    packets_of_table(table, numbers, chosen if rows is None else chosen[rows], wanted)
+                )
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        packets = Packets.concat(parts)
+        return packets.take(np.argsort(packets.number))
 
     def chosen(self, wanted: Wanted) -> Iterator[Chosen]:
         """Which of the packets are wanted, in batches; not in the capture's order."""
@@ -250,6 +255,12 @@ def open_stream(dataset: Dataset, capture: LiveCapture) -> Stream:
     if "frames=referenced" in capture.options.split():
         return FileStream(capture.source.path, capture.name)
     raise ExportError(f"{capture.name}: converted with --frames none: there are no octets to write")
+
+
+def _batches(packets: Packets | None) -> Iterator[Packets]:
+    for at in range(0, 0 if packets is None else len(packets), _BATCH_ROWS):
+        assert packets is not None
+        yield packets.take(slice(at, at + _BATCH_ROWS))
 
 
 def _tell_damage(source: Source, window: Window, damaged: Callable[[str], None]) -> None:
