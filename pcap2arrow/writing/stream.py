@@ -154,11 +154,11 @@ class TableStream:
     ) -> Iterator[Packets]:
         """The packets, in batches; ``numbers`` maps interfaces to those of the export.
 
-        A stream that is ``alone`` and read to its end reads two units at once.  Of several that are merged, each keeps
-        little in memory.
+        Whole files are decoded batch by batch: by Polars they take as long together with its import, and more memory.
+        Of a stream that is ``alone`` and read to its end, two units are filtered at once.
         """
         tasks = [partial(self._of_unit, unit, numbers, wanted) for unit in units(self.capture)]
-        if not alone and wanted.selection is None:
+        if wanted.selection is None:
             for unit, task in zip(units(self.capture), tasks, strict=True):
                 files = [file for file in unit if file.table == "packets"]
                 yield from self._of_file(files[0], numbers, wanted) if len(files) == 1 else _batches(task())
