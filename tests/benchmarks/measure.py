@@ -75,6 +75,7 @@ def run(command: Command) -> Run:
     if command.output is not None:
         remove(command.output)
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "TZ": "UTC"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     with tempfile.TemporaryFile() as errors:
         begin = time.perf_counter()
         process = subprocess.Popen(
