@@ -9,7 +9,6 @@ import lzma
 import os
 import random
 import re
-import resource
 import struct
 import subprocess
 import sys
@@ -136,23 +135,28 @@ class Finished:
     cpu: float
 
 
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+_LAUNCHER = f"""
+import json, resource, subprocess, sys
+resource.setrlimit(resource.RLIMIT_CPU, ({SECONDS}, {SECONDS}))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+code = subprocess.run(sys.argv[2:]).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    json.dump([code, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime], file)
+"""
+"""Starts the command from a small process: what it starts begins with the peak of the process that starts it."""
 
 
 def _run(*words: str | Path) -> Finished:
     """Run the command with warnings as errors, and little time."""
     command = [sys.executable, "-W", "error", "-c", "from jobs.cli import main; main()", *map(str, words)]
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(command, stdout=out, stderr=err, env=environment, preexec_fn=_limit)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        cpu = usage.ru_utime + usage.ru_stime
-        return Finished(process.returncode, out.read(), err.read(), usage.ru_maxrss * 1024, cpu)
+    with tempfile.TemporaryDirectory() as folder:
+        usage = Path(folder, "usage.json")
+        launch = [sys.executable, "-c", _LAUNCHER, str(usage), *command]
+        done = subprocess.run(launch, capture_output=True, text=True, env=environment)
+        code, peak, cpu = json.loads(usage.read_text())
+    return Finished(code, done.stdout, done.stderr, peak, cpu)
 
 
 def _assert_civil(run: Finished, codes: Iterable[int]) -> None:
