@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from jobs.memory import keep_memory
 from jobs.outcomes import settle
 from pcap2arrow.errors import SchedulerError
 
@@ -66,7 +67,7 @@ class ProcessExecutor(Executor):
 
     def _new_pool(self, workers: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
-            workers, mp_context=self._context, initializer=_end_with_driver, initargs=(self._stopped,)
+            workers, mp_context=self._context, initializer=_begin, initargs=(self._stopped,)
         )
 
     def _end(self, task: Callable[[], _T], outcome: Future[_T], run: Future[_T]) -> None:
@@ -101,6 +102,12 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(stopped: Connection) -> None:
+    """What a worker does first."""
+    keep_memory()
+    _end_with_driver(stopped)
 
 
 def _end_with_driver(stopped: Connection) -> None:

@@ -54,16 +54,38 @@ def gather(
 
     Every buffer is shorter than 2 GiB.
     """
+    return gather_views(buffers, _views(buffer, start, length))
+
+
+def slices(data: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64]) -> pa.Array:
+    """The octets ``data[start : start + length]`` of every row, as binary_view: none is copied.
+
+    ``data`` is shorter than 2 GiB.
+    """
+    return view_array([data], _views(0, start, length))
+
+
+def _views(
+    buffer: NDArray[np.integer[Any]] | int, start: NDArray[np.int64], length: NDArray[np.int64]
+) -> NDArray[np.void]:
     views = np.empty(len(start), VIEW)
     views["length"], views["buffer"], views["offset"] = length, buffer, start
-    return gather_views(buffers, views)
+    return views
 
 
 def gather_views(buffers: Sequence[NDArray[np.uint8]], views: NDArray[np.void]) -> pa.LargeBinaryArray:
-    """The octets of views (of type :data:`VIEW`, which are changed): all have buffer and offset, short ones too.
+    """The octets of views (of type :data:`VIEW`, which are changed), copied.
 
-    Arrow gathers from an array of views: three times faster than any indexing in NumPy.  (Prefixes that comparisons
-    use are left out, as is what follows the octets of short views: nothing looks at them before the cast.)
+    Arrow gathers from an array of views: three times faster than any indexing in NumPy.
+    """
+    return view_array(buffers, views).cast(pa.large_binary())
+
+
+def view_array(buffers: Sequence[NDArray[np.uint8]], views: NDArray[np.void]) -> pa.Array:
+    """The octets of views (of type :data:`VIEW`, which are changed) as binary_view, which keeps the buffers.
+
+    All views have buffer and offset, short ones too.  (Prefixes that comparisons use are left out, as is what follows
+    the octets of short views: nothing that writes or copies the octets looks at them.)
     """
     length, buffer, start = views["length"], views["buffer"], views["offset"]
     short = np.flatnonzero((length <= _INLINE) & (length > 0))
@@ -74,7 +96,7 @@ def gather_views(buffers: Sequence[NDArray[np.uint8]], views: NDArray[np.void]) 
             rows = short[of_short == number]
             inline[rows, 4:] = _heads(buffers[number], start[rows], length[rows])
     arrow_buffers = [None, pa.py_buffer(views), *map(pa.py_buffer, buffers)]
-    return pa.Array.from_buffers(pa.binary_view(), len(views), arrow_buffers).cast(pa.large_binary())
+    return pa.Array.from_buffers(pa.binary_view(), len(views), arrow_buffers)
 
 
 def _heads(

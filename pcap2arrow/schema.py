@@ -174,6 +174,9 @@ COLUMNS: tuple[Column, ...] = (
 IRREGULAR_HEAD = 128
 """Octets of an irregular frame that ``irregular_head`` has at most."""
 
+FRAME_COLUMNS = ("header", "rest")
+"""Columns that together hold the frame."""
+
 BYTES_COLUMNS = ("header", "rest", "irregular_head", "record_extra")
 """Columns that ``--frames referenced`` and ``--frames none`` leave out: the archive holds those octets."""
 
@@ -194,17 +197,18 @@ def arrow_type(kind: Kind) -> pa.DataType:
 
 
 @cache
-def arrow_schema(*, bytes_stored: bool = True) -> pa.Schema:
+def arrow_schema(*, bytes_stored: bool = True, views: bool = False) -> pa.Schema:
     """Arrow schema of the packet table, without the columns of bytes unless ``bytes_stored``.
 
-    Each field's metadata holds its doc string, unit and Wireshark field; the schema's holds the version.
+    With ``views``, frames are binary_view (``header`` and ``rest``): that is how rows point into a window of a
+    capture.  Each field's metadata holds its doc string, unit and Wireshark field; the schema's holds the version.
     """
     import pyarrow as pa
 
     fields = [
         pa.field(
             column.name,
-            arrow_type(column.kind),
+            pa.binary_view() if views and column.name in FRAME_COLUMNS else arrow_type(column.kind),
             nullable=column.nullable,
             metadata={
                 k: v

@@ -9,7 +9,6 @@ import pty
 import shutil
 import struct
 import subprocess
-import time
 from pathlib import Path
 from typing import get_args
 
@@ -305,18 +304,11 @@ def test_names_of_captures_can_not_write_to_a_terminal(tmp_path: Path) -> None:
 # Help
 
 
-def test_help_is_there_for_every_verb_and_quick() -> None:
+def test_help_is_there_for_every_verb() -> None:
     shown = run("--help").stdout
     assert all(f"\n  {verb} " in shown for verb in VERBS)
     for verb in VERBS:
         assert f"\n  pcap2arrow {verb}" in run(verb, "--help").stdout  # an example
-    times = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        run("--help")
-        times.append(time.perf_counter() - begin)
-    print(f"pcap2arrow --help: {min(times):.3f} s")
-    assert min(times) < 0.2
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 import click
 
 from jobs.cli.group import BROKEN_PIPE, commands
+from jobs.memory import use_no_threads_of_blas
 
 FAILED = 1
 WRONG_COMMAND = 2
@@ -23,6 +24,7 @@ def main() -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    use_no_threads_of_blas()
     code = _run()
     if code == INTERRUPTED:
         os._exit(code)  # not waiting for threads that still run: nothing of theirs is visible

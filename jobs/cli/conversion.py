@@ -11,6 +11,7 @@ from typing import Any
 
 from jobs.cli.output import complain, print_json_line, say
 from jobs.convert import convert, fitting_scheduler
+from jobs.memory import keep_memory
 from jobs.progress import event_lines, progress_bar
 from jobs.reports import conversion_problems, conversion_summary, converted_octets
 from pcap2arrow.conversion.api import ConversionReport
@@ -36,6 +37,7 @@ def run_conversion(
     ``scheduler`` is chosen by the input where it is None; ``settings`` are further ones of
     :func:`jobs.convert.convert`.
     """
+    keep_memory()
     begin = time.monotonic()
     found = find_captures(captures)
     settings |= {"scheduler": scheduler or fitting_scheduler(found, workers), "workers": workers}

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow import schema
-from pcap2arrow.arrays import Bitmaps, gather, joined, numbers
+from pcap2arrow.arrays import Bitmaps, gather, joined, numbers, slices
 from pcap2arrow.layers import decode
 from pcap2arrow.layers.chunk import Chunk, Decoded, Values
 from pcap2arrow.numbers import IPProtocol
@@ -47,7 +47,10 @@ class Placed:
 
 
 def packet_rows(placed: Placed, *, capture_id: int, bytes_stored: bool = True) -> pa.RecordBatch:
-    """The packet table's rows for those records, of schema :func:`schema.arrow_schema`."""
+    """The packet table's rows for those records, of schema :func:`schema.arrow_schema` with views.
+
+    Frames are not copied: their octets are those of the records' window, and count as long as it does.
+    """
     records = placed.records
     decoded = decode(
         Chunk(
@@ -62,7 +65,7 @@ def packet_rows(placed: Placed, *, capture_id: int, bytes_stored: bool = True) -
     irregular = _irregular(decoded, records)
     columns = decoded.columns | _record_columns(placed, capture_id)
     columns["irregular"] = Values(irregular, None)
-    wanted = schema.arrow_schema(bytes_stored=bytes_stored)
+    wanted = schema.arrow_schema(bytes_stored=bytes_stored, views=True)
     octets = _octets(records, decoded.header_len.astype(np.int64), irregular) if bytes_stored else {}
     bitmaps = Bitmaps()
     arrays = []
@@ -109,8 +112,8 @@ def _octets(
 ) -> dict[str, pa.Array]:
     packet, caplen = records.packet, records.caplen.astype(np.int64)
     return {
-        "header": gather([records.data], 0, packet, header_len),
-        "rest": gather([records.data], 0, packet + header_len, caplen - header_len),
+        "header": slices(records.data, packet, header_len),
+        "rest": slices(records.data, packet + header_len, caplen - header_len),
         "irregular_head": _irregular_head(records, irregular),
         "record_extra": record_extra(records),
     }

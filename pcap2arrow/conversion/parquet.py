@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import threading
 from contextlib import ExitStack, suppress
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +23,6 @@ _LEVEL, _LEVEL_WITHOUT_OCTETS = 1, 6
 """Of compression. The second makes numbers a tenth smaller, for time that a file with octets can't spare."""
 
 _BUFFER = 1 << 18
-_RETURN_FROM = 32 << 20
 _ROW_GROUP_ROWS = 3 << 17  # bounds the memory of a unit of small packets
 _ENCODING = threading.BoundedSemaphore(max((os.cpu_count() or 1) // 2, 1))
 """Encoding takes most of a unit's memory and less than half of its time: half of the workers do it at once."""
@@ -50,6 +51,13 @@ def packet_settings(columns: list[str]) -> dict[str, Any]:
         "compression_level": _LEVEL if octets else _LEVEL_WITHOUT_OCTETS,
         "write_statistics": [name for name in columns if name not in octets],
     }
+
+
+@cache
+def _metadata(*, bytes_stored: bool) -> dict[bytes, bytes]:
+    """What Arrow notes in a file so that it is read with the types of our schema, in place of the views written."""
+    read = schema.arrow_schema(bytes_stored=bytes_stored)
+    return {**read.metadata, b"ARROW:schema": base64.b64encode(read.serialize())}
 
 
 class PartitionWriter:
@@ -98,13 +106,13 @@ class PartitionWriter:
         table = pa.Table.from_batches(self._waiting)
         self._waiting, self._waiting_rows = [], 0
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._sink, table.schema, **packet_settings(table.schema.names))
+            self._writer = pq.ParquetWriter(
+                self._sink, table.schema, store_schema=False, **packet_settings(table.schema.names)
+            )
+            self._writer.add_key_value_metadata(_metadata(bytes_stored="rest" in table.schema.names))
         with _ENCODING:
             self._writer.write_table(table, row_group_size=len(table))
         self._rows += len(table)
-        if table.nbytes > _RETURN_FROM:
-            del table
-            pa.default_memory_pool().release_unused()  # else a tenth more at the peak
 
     def _close(self) -> None:
         if self._writer is not None:

@@ -21,9 +21,10 @@ from pcap2arrow.conversion.scan import running_maximum
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
 from pcap2arrow.errors import SourceError
-from pcap2arrow.savefile.batch import Gap, Window
+from pcap2arrow.savefile.batch import PAD, Gap, Window
+from pcap2arrow.savefile.memory import ManyWindows
 from pcap2arrow.savefile.pcap import PcapHeader
-from pcap2arrow.savefile.reader import read_windows
+from pcap2arrow.savefile.reader import WINDOW, read_windows
 from pcap2arrow.savefile.source import Source
 
 MAX_PARTITIONS = 64
@@ -57,10 +58,11 @@ def write_unit(
     gaps: list[Gap] = []
     octets = packets = 0
     end = unit.begin.offset
-    with _Partitions(dataset, unit, options.partition_by) as partitions:
-        for placed, window in place(source, header, unit):
+    stored = options.frames == "stored"
+    with ManyWindows(WINDOW + PAD) as memory, _Partitions(dataset, unit, options.partition_by) as partitions:
+        for placed, window in place(source, header, unit, memory=memory if stored else None):
             for rows in _parts(placed):
-                partitions.write(rows, capture_id=unit.capture_id, bytes_stored=options.frames == "stored")
+                partitions.write(rows, capture_id=unit.capture_id, bytes_stored=stored)
             gaps += window.gaps
             packets += len(placed)
             octets += int(window.records.length.sum()) + sum(gap.length for gap in window.gaps)
@@ -69,15 +71,21 @@ def write_unit(
         raise SourceError(f"{source.name}: input changed while it was converted")
     files = partitions.files()
     if gaps:
-        files.append(_write_gaps(source, unit, gaps, dataset, stored=options.frames == "stored"))
+        files.append(_write_gaps(source, unit, gaps, dataset, stored=stored))
     return WrittenUnit(unit.begin.offset, end, packets, octets, tuple(files))
 
 
-def place(source: Source, header: PcapHeader | None, unit: Unit) -> Iterator[tuple[Placed, Window]]:
-    """The unit's windows, their records with frame numbers, order and offsets."""
+def place(
+    source: Source, header: PcapHeader | None, unit: Unit, *, memory: ManyWindows | None = None
+) -> Iterator[tuple[Placed, Window]]:
+    """The unit's windows, their records with frame numbers, order and offsets.
+
+    Records count as long as ``memory`` does; without one, until the next window is asked for.
+    """
     frame, greatest = unit.first_frame, unit.order_before
-    for window, _ in read_windows(source, header, unit.begin, stop=unit.end, marks=unit.marks):
-        records = window.records
+    windows = read_windows(source, header, unit.begin, stop=unit.end, marks=unit.marks, memory=memory)
+    for window, _ in windows:
+        records = window.records.compact() if memory else window.records
         order, known = running_maximum(records.time, records.time_valid, greatest)
         if len(records) and known[-1]:
             greatest = int(order[-1])

@@ -14,6 +14,7 @@ from pcap2arrow.savefile import pcapng
 from pcap2arrow.savefile.batch import Gap, Records, Window
 from pcap2arrow.savefile.pcap import HEADER_LENGTH, MAGIC_OCTETS, PcapHeader, parse_header
 from pcap2arrow.savefile.pcapng import BlockFraming, SectionState
+from pcap2arrow.savefile.memory import Memory, OneWindow
 from pcap2arrow.savefile.source import Source
 from pcap2arrow.savefile.walk import Framing, Positions, begins_chain, walk
 
@@ -63,22 +64,22 @@ def read_windows(
     stop: int,
     window: int = WINDOW,
     marks: Positions | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[tuple[Window, Position]]:
     """Everything that begins in [``position``, ``stop``), window by window, each with the position after it.
 
-    A window counts until the next one is asked for, which takes its memory.  The last may end after ``stop``.  What
-    windows there are depends on ``position``, ``stop`` and the capture's octets alone.  Damage never raises: it is a
-    gap that says what was expected and found.  ``marks`` are offsets of some records, if an earlier reading found
-    them: a hint that saves the search for them.
+    A window counts until the next one is asked for, which takes its memory, unless ``memory`` gives each its own.
+    The last may end after ``stop``.  What windows there are depends on ``position``, ``stop`` and the capture's octets
+    alone.  Damage never raises: it is a gap that says what was expected and found.  ``marks`` are offsets of some
+    records, if an earlier reading found them: a hint that saves the search for them.
     """
     stop = min(stop, source.size)
     span = window
     mean_length = 256
-    memory: NDArray[np.uint8] | None = None
+    memory = memory or OneWindow()
     while position.offset < stop:
-        data = source.window(position.offset, min(span, source.size - position.offset), reuse=memory)
-        if memory is None or len(data) > len(memory):
-            memory = data
+        octets = min(span, source.size - position.offset)
+        data = source.window(position.offset, octets, memory=memory.take(octets + source.pad))
         result = _Attempt(source, header, position, data, stop, mean_length, marks).read()
         if result is None:
             span = _needed(data, header, position)

@@ -95,16 +95,14 @@ class Source:
         return self.octets.size
 
     def window(
-        self, offset: int, length: int, *, reuse: NDArray[np.uint8] | None = None
+        self, offset: int, length: int, *, memory: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
         """``length`` octets from ``offset`` on, followed by :data:`PAD` zeros.
 
-        They are read into ``reuse`` where that is long enough: fresh memory costs as much as the octets in it.
+        They are read into ``memory``, where it is given: it must be long enough.
         Raises SourceError where the file has become shorter than it was.
         """
-        data = reuse[: length + PAD] if reuse is not None else np.empty(0, dtype=np.uint8)
-        if len(data) < length + PAD:
-            data = np.empty(length + PAD, dtype=np.uint8)
+        data = np.empty(length + PAD, dtype=np.uint8) if memory is None else memory[: length + PAD]
         try:
             count = self.octets.read_into(offset, data.data[:length])
         except OSError as error:

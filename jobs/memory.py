@@ -1,0 +1,32 @@
+"""Memory of processes that do nothing but our jobs."""
+
+from __future__ import annotations
+
+import os
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
+_KEPT = 1 << 30
+
+
+def use_no_threads_of_blas() -> None:
+    """Have NumPy, where it is not loaded yet, start no threads for linear algebra: they cost time and memory."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def keep_memory() -> None:
+    """Have this process use memory that it freed again, instead of returning it to the system piece by piece.
+
+    Fresh memory costs as much as the octets in it (the kernel clears it), and a conversion frees and takes several
+    times the size of its capture.  Without effect where the C library has no ``mallopt``.
+    """
+    import ctypes
+
+    import pyarrow as pa
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    for setting, value in ((_MMAP_THRESHOLD, _KEPT), (_TRIM_THRESHOLD, _KEPT), (_ARENA_MAX, 1)):
+        mallopt(setting, value)
+    pa.set_memory_pool(pa.system_memory_pool())
