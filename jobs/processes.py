@@ -14,8 +14,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from jobs.memory import keep_memory
 from jobs.outcomes import settle
+from jobs.own_process import keep_memory, start_quickly
 from pcap2arrow.errors import SchedulerError
 
 _T = TypeVar("_T")
@@ -106,6 +106,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 def _begin(stopped: Connection) -> None:
     """What a worker does first."""
+    start_quickly()
     keep_memory()
     _end_with_driver(stopped)
 

@@ -10,13 +10,11 @@ import sys
 import click
 
 from jobs.cli.group import BROKEN_PIPE, commands
-from jobs.memory import use_no_threads_of_blas
+from jobs.own_process import start_quickly
 
 FAILED = 1
 WRONG_COMMAND = 2
 INTERRUPTED = 130
-_OBJECTS_BETWEEN_COLLECTIONS = 200_000
-"""Python's 700 cost a quarter of the time that imports take."""
 
 
 def main() -> None:
@@ -25,10 +23,9 @@ def main() -> None:
     Exit codes: 0 all done; 1 something in the input failed, everything else is done; 2 the command line is
     wrong, and nothing was done; 130 interrupted; 141 nobody reads the output any more.
     """
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    start_quickly()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    use_no_threads_of_blas()
     code = _run()
     if code == INTERRUPTED:
         os._exit(code)  # not waiting for threads that still run: nothing of theirs is visible

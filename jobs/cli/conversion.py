@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.cli.output import complain, print_json_line, say
 from jobs.convert import convert, fitting_scheduler
-from jobs.memory import keep_memory
+from jobs.own_process import keep_memory
 from jobs.progress import event_lines, progress_bar
 from jobs.reports import conversion_problems, conversion_summary, converted_octets
 from pcap2arrow.conversion.api import ConversionReport

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pcap2arrow.errors import FormatError
 from pcap2arrow.savefile import pcapng
 from pcap2arrow.savefile.batch import Gap, Records, Window
+from pcap2arrow.savefile.memory import Memory, OneWindow
 from pcap2arrow.savefile.pcap import HEADER_LENGTH, MAGIC_OCTETS, PcapHeader, parse_header
 from pcap2arrow.savefile.pcapng import BlockFraming, SectionState
-from pcap2arrow.savefile.memory import Memory, OneWindow
 from pcap2arrow.savefile.source import Source
 from pcap2arrow.savefile.walk import Framing, Positions, begins_chain, walk
 
