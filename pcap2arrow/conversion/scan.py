@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pcap2arrow.checksum import crc32
 from pcap2arrow.savefile.batch import Gap, Records, Window
 from pcap2arrow.savefile.pcap import PcapHeader
 from pcap2arrow.savefile.pcapng import Interface, SectionState
@@ -193,7 +193,7 @@ class _Checksum:
         data = window.records.data
         upto = min(window.base + len(data) - self._source.pad, self._end)
         if self._at < upto:
-            self._crc = zlib.crc32(data[self._at - window.base : upto - window.base].data, self._crc)
+            self._crc = crc32(data[self._at - window.base : upto - window.base].data, self._crc)
             self._at = upto
 
     def finish(self) -> int:
@@ -203,7 +203,7 @@ class _Checksum:
     def _read_to(self, upto: int) -> None:
         while self._at < upto:
             length = min(_CHECKSUM_STEP, upto - self._at)
-            self._crc = zlib.crc32(self._source.read(self._at, length), self._crc)
+            self._crc = crc32(self._source.read(self._at, length), self._crc)
             self._at += length
 
 

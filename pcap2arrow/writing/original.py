@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pcap2arrow.checksum import crc32
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import ExportError, SourceError
@@ -80,7 +80,7 @@ def _from_archive(capture: LiveCapture, row: dict[str, Any]) -> Iterator[pa.Buff
                 crc, block = 0, row["checksum_block"]
                 for offset in range(number * block, min((number + 1) * block, source.size), _COPY_STEP):
                     octets = source.read(offset, min(_COPY_STEP, (number + 1) * block - offset))
-                    crc = zlib.crc32(octets, crc)
+                    crc = crc32(octets, crc)
                     yield pa.py_buffer(octets)
                 if crc != checksum:
                     raise ExportError(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pcap2arrow.checksum import crc32
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import LiveCapture
 from pcap2arrow.errors import ConflictError, Pcap2ArrowError, SourceError
@@ -76,7 +76,7 @@ def _check(dataset: Dataset, live: LiveCapture, row: dict[str, Any]) -> None:
         view = memoryview(stretch)
         while len(view):
             part = view[: block - at % block]
-            crc = zlib.crc32(part, crc)
+            crc = crc32(part, crc)
             at += len(part)
             view = view[len(part) :]
             if at % block == 0:
