@@ -57,12 +57,17 @@ def gather(
     return gather_views(buffers, _views(buffer, start, length))
 
 
-def slices(data: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64]) -> pa.Array:
+def slices(
+    data: NDArray[np.uint8],
+    start: NDArray[np.int64],
+    length: NDArray[np.int64],
+    valid: NDArray[np.bool_] | None = None,
+) -> pa.Array:
     """The octets ``data[start : start + length]`` of every row, as binary_view: none is copied.
 
-    ``data`` is shorter than 2 GiB.
+    A row is null where ``valid`` is False.  ``data`` is shorter than 2 GiB.
     """
-    return view_array([data], _views(0, start, length))
+    return view_array([data], _views(0, start, length), valid)
 
 
 def _views(
@@ -81,7 +86,9 @@ def gather_views(buffers: Sequence[NDArray[np.uint8]], views: NDArray[np.void]) 
     return view_array(buffers, views).cast(pa.large_binary())
 
 
-def view_array(buffers: Sequence[NDArray[np.uint8]], views: NDArray[np.void]) -> pa.Array:
+def view_array(
+    buffers: Sequence[NDArray[np.uint8]], views: NDArray[np.void], valid: NDArray[np.bool_] | None = None
+) -> pa.Array:
     """The octets of views (of type :data:`VIEW`, which are changed) as binary_view, which keeps the buffers.
 
     All views have buffer and offset, short ones too.  (Prefixes that comparisons use are left out, as is what follows
@@ -95,7 +102,7 @@ def view_array(buffers: Sequence[NDArray[np.uint8]], views: NDArray[np.void]) ->
         for number in np.unique(of_short).tolist():
             rows = short[of_short == number]
             inline[rows, 4:] = _heads(buffers[number], start[rows], length[rows])
-    arrow_buffers = [None, pa.py_buffer(views), *map(pa.py_buffer, buffers)]
+    arrow_buffers = [Bitmaps().pack(valid), pa.py_buffer(views), *map(pa.py_buffer, buffers)]
     return pa.Array.from_buffers(pa.binary_view(), len(views), arrow_buffers)
 
 

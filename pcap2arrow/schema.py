@@ -174,8 +174,8 @@ COLUMNS: tuple[Column, ...] = (
 IRREGULAR_HEAD = 128
 """Octets of an irregular frame that ``irregular_head`` has at most."""
 
-FRAME_COLUMNS = ("header", "rest")
-"""Columns that together hold the frame."""
+VIEW_COLUMNS = ("header", "rest", "irregular_head")
+"""Columns whose values are each one piece of the capture."""
 
 BYTES_COLUMNS = ("header", "rest", "irregular_head", "record_extra")
 """Columns that ``--frames referenced`` and ``--frames none`` leave out: the archive holds those octets."""
@@ -200,7 +200,7 @@ def arrow_type(kind: Kind) -> pa.DataType:
 def arrow_schema(*, bytes_stored: bool = True, views: bool = False) -> pa.Schema:
     """Arrow schema of the packet table, without the columns of bytes unless ``bytes_stored``.
 
-    With ``views``, frames are binary_view (``header`` and ``rest``): that is how rows point into a window of a
+    With ``views``, columns of octets are binary_view where they can be: that is how rows point into a window of a
     capture.  Each field's metadata holds its doc string, unit and Wireshark field; the schema's holds the version.
     """
     import pyarrow as pa
@@ -208,7 +208,7 @@ def arrow_schema(*, bytes_stored: bool = True, views: bool = False) -> pa.Schema
     fields = [
         pa.field(
             column.name,
-            pa.binary_view() if views and column.name in FRAME_COLUMNS else arrow_type(column.kind),
+            pa.binary_view() if views and column.name in VIEW_COLUMNS else arrow_type(column.kind),
             nullable=column.nullable,
             metadata={
                 k: v

@@ -23,7 +23,6 @@ from pcap2arrow.inputs import Input
 from pcap2arrow.savefile.pcap import PcapHeader
 from pcap2arrow.savefile.reader import Position, read_header
 from pcap2arrow.savefile.source import Source, open_source, stamp
-from pcap2arrow.writing.original import first_difference, rebuild
 
 _INT64 = range(-(2**63), 2**63)
 
@@ -110,6 +109,8 @@ def confirm(
     Raises ConflictError where they differ.  Without stored frames the identity has to do.
     """
     if options.frames == "stored":
+        from pcap2arrow.writing.original import first_difference, rebuild
+
         with open_source(found.path, name=found.name, spool=spool) as source:
             at = first_difference(source, rebuild(dataset, live))
         if at is not None:

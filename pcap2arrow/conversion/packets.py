@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow import schema
-from pcap2arrow.arrays import Bitmaps, gather, joined, numbers, slices
+from pcap2arrow.arrays import Bitmaps, joined, numbers, slices
 from pcap2arrow.layers import decode
 from pcap2arrow.layers.chunk import Chunk, Decoded, Values
 from pcap2arrow.numbers import IPProtocol
@@ -111,10 +111,11 @@ def _octets(
     records: Records, header_len: NDArray[np.int64], irregular: NDArray[np.bool_]
 ) -> dict[str, pa.Array]:
     packet, caplen = records.packet, records.caplen.astype(np.int64)
+    head = np.minimum(records.filter_len, schema.IRREGULAR_HEAD).astype(np.int64)
     return {
         "header": slices(records.data, packet, header_len),
         "rest": slices(records.data, packet + header_len, caplen - header_len),
-        "irregular_head": _irregular_head(records, irregular),
+        "irregular_head": slices(records.data, packet, np.where(irregular, head, 0), irregular),
         "record_extra": record_extra(records),
     }
 
@@ -131,19 +132,6 @@ def _irregular(decoded: Decoded, records: Records) -> NDArray[np.bool_]:
     if version is not None and protocol is not None:
         irregular |= (version.values == 6) & (protocol.values == IPProtocol.FRAGMENT.value)
     return irregular
-
-
-def _irregular_head(records: Records, irregular: NDArray[np.bool_]) -> pa.Array:
-    rows = np.flatnonzero(irregular)
-    if not len(rows):
-        return pa.nulls(len(records), pa.large_binary())
-    length = np.where(irregular, np.minimum(records.filter_len, schema.IRREGULAR_HEAD), 0).astype(np.int64)
-    octets = gather([records.data], 0, records.packet[rows], length[rows]).buffers()[2]
-    offsets = np.concatenate([[0], np.cumsum(length)])
-    validity = Bitmaps().pack(irregular)
-    return pa.Array.from_buffers(
-        pa.large_binary(), len(records), [validity, pa.py_buffer(offsets), octets or pa.py_buffer(b"")]
-    )
 
 
 def record_extra(records: Records) -> pa.Array:
