@@ -46,10 +46,12 @@ class Placed:
         )
 
 
-def packet_rows(placed: Placed, *, capture_id: int, bytes_stored: bool = True) -> pa.RecordBatch:
-    """The packet table's rows for those records, of schema :func:`schema.arrow_schema` with views.
+def packet_rows(
+    placed: Placed, *, capture_id: int, bytes_stored: bool = True, views: bool = False
+) -> pa.RecordBatch:
+    """The packet table's rows for those records, of schema :func:`schema.arrow_schema` with the same options.
 
-    Frames are not copied: their octets are those of the records' window, and count as long as it does.
+    With ``views`` no frame is copied: their octets are those of the records' window, and count as long as it does.
     """
     records = placed.records
     decoded = decode(
@@ -65,13 +67,14 @@ def packet_rows(placed: Placed, *, capture_id: int, bytes_stored: bool = True) -
     irregular = _irregular(decoded, records)
     columns = decoded.columns | _record_columns(placed, capture_id)
     columns["irregular"] = Values(irregular, None)
-    wanted = schema.arrow_schema(bytes_stored=bytes_stored, views=True)
+    wanted = schema.arrow_schema(bytes_stored=bytes_stored, views=views)
     octets = _octets(records, decoded.header_len.astype(np.int64), irregular) if bytes_stored else {}
     bitmaps = Bitmaps()
     arrays = []
     for field in wanted:
         if field.name in octets:
-            arrays.append(octets[field.name])
+            array = octets[field.name]
+            arrays.append(array if array.type == field.type else array.cast(field.type))
         elif field.name in columns:
             column = columns[field.name]
             arrays.append(numbers(column.values, column.valid, field.type, bitmaps))

@@ -62,7 +62,7 @@ def write_unit(
     with ManyWindows(WINDOW + PAD) as memory, _Partitions(dataset, unit, options.partition_by) as partitions:
         for placed, window in place(source, header, unit, memory=memory if stored else None):
             for rows in _parts(placed):
-                partitions.write(rows, capture_id=unit.capture_id, bytes_stored=stored)
+                partitions.write(rows, capture_id=unit.capture_id, stored=stored)
             gaps += window.gaps
             packets += len(placed)
             octets += int(window.records.length.sum()) + sum(gap.length for gap in window.gaps)
@@ -117,10 +117,14 @@ class _Partitions:
     def __exit__(self, *error: object) -> None:
         self._stack.__exit__(*error)  # type: ignore[arg-type]
 
-    def write(self, placed: Placed, *, capture_id: int, bytes_stored: bool) -> None:
-        """Write records to the files of their partitions."""
-        for folder, rows in self._parted(placed):
-            self._writer(folder).write(packet_rows(rows, capture_id=capture_id, bytes_stored=bytes_stored))
+    def write(self, placed: Placed, *, capture_id: int, stored: bool) -> None:
+        """Write records, with their octets if these are ``stored``, to the files of their partitions.
+
+        Their windows count until the end of the context.
+        """
+        for folder, of_folder in self._parted(placed):
+            rows = packet_rows(of_folder, capture_id=capture_id, bytes_stored=stored, views=stored)
+            self._writer(folder).write(rows)
 
     def files(self) -> list[DataFile]:
         """What was written; only after the context has ended."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from pcap2arrow import schema
 from pcap2arrow.conversion.options import OnError
 from pcap2arrow.conversion.packets import packet_rows
 from pcap2arrow.conversion.plan import Unit
@@ -30,7 +29,6 @@ def read_tables(path: str, *, name: str | None = None, on_error: OnError = "salv
             if wrong and on_error == "strict":
                 raise FormatError(source.name, wrong.offset, expected=wrong.expected, found=wrong.found)
             if len(placed):
-                rows = pa.Table.from_batches([packet_rows(placed, capture_id=0)])
-                yield rows.cast(schema.arrow_schema())
+                yield pa.Table.from_batches([packet_rows(placed, capture_id=0)])
         if on_error == "strict" and source.cut:
             raise FormatError(source.name, source.size, expected="the rest of the capture", found=source.cut)
