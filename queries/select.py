@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pcap2arrow.dataset.snapshot import DataFile
 
 
-_GROUP_ROWS = 1 << 19
+_GROUP_ROWS, _GROUP_ROWS_WITHOUT_OCTETS = 1 << 19, 1 << 21
 
 
 @dataclass(slots=True)
@@ -81,16 +81,32 @@ class FilePackets:
         return self.rows
 
 
-def groups(files: Iterable[DataFile]) -> Iterator[list[DataFile]]:
-    """Files that are best read together: half a million packets or so, of the same link types."""
+def groups(files: Iterable[DataFile], filters: Sequence[Filter]) -> Iterator[list[DataFile]]:
+    """Files that are best read together: so many packets, of the same link types, as memory has room for."""
     by_link_type: dict[tuple[int, int], list[DataFile]] = {}
     for file in files:
-        group = by_link_type.setdefault(file.ranges.get("link_type", (0, 65535)), [])
-        if group and sum(each.rows for each in group) + file.rows > _GROUP_ROWS:
+        link_types = file.ranges.get("link_type", (0, 65535))
+        group = by_link_type.setdefault(link_types, [])
+        if group and sum(each.rows for each in group) + file.rows > _most_rows(filters, link_types):
             yield group.copy()
             group.clear()
         group.append(file)
     yield from by_link_type.values()
+
+
+def _most_rows(filters: Sequence[Filter], link_types: tuple[int, int]) -> int:
+    least, greatest = link_types
+    few_octets = least == greatest and not any(_reads_octets(each, least) for each in filters)
+    return _GROUP_ROWS_WITHOUT_OCTETS if few_octets else _GROUP_ROWS
+
+
+def _reads_octets(chosen: Filter, link_type: int) -> bool:
+    """Whether a filter reads octets of regular frames."""
+    try:
+        plan = chosen.for_link_type(link_type).columns
+    except FilterError:
+        return False
+    return plan is None or not plan.complete
 
 
 def count_files(
