@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -13,6 +14,8 @@ from jobs.cli.group import BROKEN_PIPE, commands
 FAILED = 1
 WRONG_COMMAND = 2
 INTERRUPTED = 130
+_OBJECTS_BETWEEN_COLLECTIONS = 200_000
+"""Python's 700 cost a quarter of the time that imports take."""
 
 
 def main() -> None:
@@ -21,6 +24,7 @@ def main() -> None:
     Exit codes: 0 all done; 1 something in the input failed, everything else is done; 2 the command line is
     wrong, and nothing was done; 130 interrupted; 141 nobody reads the output any more.
     """
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     code = _run()
