@@ -30,6 +30,7 @@ def main() -> None:
     code = _run()
     if code == INTERRUPTED:
         os._exit(code)  # not waiting for threads that still run: nothing of theirs is visible
+    gc.freeze()  # else what is left is gone through several times
     sys.exit(code)
 
 
