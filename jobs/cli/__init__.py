@@ -17,6 +17,9 @@ INTERRUPTED = 130
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 """Python's 700 cost a quarter of the time that imports take."""
 
+_POLARS_ALLOCATOR = "_RJEM_MALLOC_CONF", "dirty_decay_ms:1000,muzzy_decay_ms:0"
+"""Keep memory for what is read next: as it is set, Polars gives it back at once, and reads a quarter slower."""
+
 
 def main() -> None:
     """Run the command line and end the process.
@@ -24,6 +27,7 @@ def main() -> None:
     Exit codes: 0 all done; 1 something in the input failed, everything else is done; 2 the command line is
     wrong, and nothing was done; 130 interrupted; 141 nobody reads the output any more.
     """
+    os.environ.setdefault(*_POLARS_ALLOCATOR)
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
