@@ -115,7 +115,7 @@ def _dataset_tasks(dataset: Dataset, filters: Sequence[Filter]) -> Iterator[Call
     stored = [live for live in captures if "frames=stored" in live.options.split()]
     swapped = _big_endian(dataset, stored)
     files = [file for live in stored for file in live.files if file.table == "packets"]
-    for group in groups(files):
+    for group in groups(files, filters):
         yield lambda group=group: count_files(filters, dataset, group, big_endian=swapped)  # type: ignore[misc]
     for live in captures:
         if live not in stored:

@@ -10,10 +10,17 @@ _KEPT = 1 << 30
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 """Python's 700 cost a quarter of the time that imports take."""
 
+_POLARS_ALLOCATOR = "_RJEM_MALLOC_CONF", "dirty_decay_ms:500,muzzy_decay_ms:0"
+"""Keep memory for what is read next: as it is set, Polars gives it back at once, and reads a quarter slower."""
+
 
 def start_quickly() -> None:
-    """Collect garbage seldom; have NumPy start no threads for linear algebra, which nothing here needs."""
+    """Collect garbage seldom, let Polars keep memory, and have NumPy start no threads for linear algebra.
+
+    To be called before either is loaded; what the user has set counts.
+    """
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    os.environ.setdefault(*_POLARS_ALLOCATOR)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pcap2arrow.errors import FilterError, UsageError
 
 if TYPE_CHECKING:
-    from pcap2arrow.writing.copy import Head
+    from pcap2arrow.writing.copy import Copying, Head, Opened
     from queries.exports import FilterSelection
     from queries.filters.compiled import Filter
 
@@ -201,7 +201,7 @@ def run(arguments: Arguments, *, opened: Callable[[str], None] = lambda line: No
 
 def _run(arguments: Arguments, opened: Callable[[str], None]) -> Outcome:
     from jobs.count import filter_warnings
-    from pcap2arrow.writing.copy import Copying, Opened, copy, count, joint_head
+    from pcap2arrow.writing.copy import Copying, Opened, copy, joint_head
     from pcap2arrow.writing.selection import Wanted
     from pcap2arrow.writing.sources import open_streams
 
@@ -222,9 +222,26 @@ def _run(arguments: Arguments, opened: Callable[[str], None]) -> Outcome:
             head.nanoseconds if arguments.nanoseconds is None else arguments.nanoseconds,
         )
         to = arguments.target
-        packets = count(sources, how) if to is None else copy(sources, to, how)
+        packets = _count(arguments, sources, how) if to is None else copy(sources, to, how)
     warnings = [] if selection is None else list(filter_warnings(selection.filters, selection.tally))
     return Outcome(packets if arguments.counting else None, warnings=warnings, errors=errors)
+
+
+def _count(arguments: Arguments, sources: Sequence[Opened], how: Copying) -> int:
+    """How many packets are wanted: of datasets, if of all their packets, by several threads."""
+    from jobs.count import count_selected
+    from pcap2arrow.dataset.api import is_dataset
+    from pcap2arrow.writing.copy import count
+    from queries.exports import FilterSelection
+
+    selection = how.wanted.selection
+    if not isinstance(selection, FilterSelection) or how.limit is not None:
+        return count(sources, how)
+    if not all(map(is_dataset, arguments.sources)):
+        return count(sources, how)
+    counted = count_selected(arguments.sources, selection.filters)
+    selection.tally.add(counted.tally)
+    return counted.tally.packets[0]
 
 
 def _opening(source: str, head: Head) -> str:

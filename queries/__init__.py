@@ -1,9 +1,10 @@
 """Tables of packets to tables and text: filters, slices, merges and streams.
 
 What is public is here, imported when it is first used.  ``import queries`` also gives lazy and other frames of Polars
-the namespace ``pcap``:
+the namespace ``pcap``, once Polars is there: where it was imported before, or after a scan.  ``import
+queries.namespace`` loads both.
 
->>> import pcap2arrow, queries        # frames from elsewhere, before any scan: import queries.namespace
+>>> import pcap2arrow, queries
 >>> pcap2arrow.scan("dataset").pcap.filter("tcp port 443").select("time", "frame_len").collect()   # doctest: +SKIP
 """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -20,7 +19,10 @@ if TYPE_CHECKING:
     from pcap2arrow.dataset.snapshot import DataFile
 
 
-_GROUP_ROWS = 1 << 19
+ANY_LINK_TYPE = 0, 65535
+"""The range of a file that has none."""
+
+_GROUP_ROWS, _GROUP_ROWS_WITHOUT_OCTETS = 1 << 19, 1 << 21
 
 
 @dataclass(slots=True)
@@ -81,43 +83,63 @@ class FilePackets:
         return self.rows
 
 
-def groups(files: Iterable[DataFile]) -> Iterator[list[DataFile]]:
-    """Files that are best read together: half a million packets or so, of the same link types."""
+def groups(files: Iterable[DataFile], filters: Sequence[Filter]) -> Iterator[list[DataFile]]:
+    """Files that are best read together: so many packets, of the same link types, as memory has room for."""
     by_link_type: dict[tuple[int, int], list[DataFile]] = {}
     for file in files:
-        group = by_link_type.setdefault(file.ranges.get("link_type", (0, 65535)), [])
-        if group and sum(each.rows for each in group) + file.rows > _GROUP_ROWS:
+        link_types = file.ranges.get("link_type", ANY_LINK_TYPE)
+        group = by_link_type.setdefault(link_types, [])
+        if group and sum(each.rows for each in group) + file.rows > _most_rows(filters, link_types):
             yield group.copy()
             group.clear()
         group.append(file)
     yield from by_link_type.values()
 
 
-def count_files(
-    filters: Sequence[Filter],
-    dataset: Dataset,
-    files: Sequence[DataFile],
-    *,
-    big_endian: Collection[int] = (),
-) -> Tally:
-    """How many packets each filter selects of a group of a dataset's files (see :func:`groups`).
+def _most_rows(filters: Sequence[Filter], link_types: tuple[int, int]) -> int:
+    least, greatest = link_types
+    few_octets = least == greatest and not any(_reads_octets(each, least) for each in filters)
+    return _GROUP_ROWS_WITHOUT_OCTETS if few_octets else _GROUP_ROWS
 
-    ``big_endian`` is as in :func:`table_verdicts`.  Raises UsageError where a filter needs octets that the dataset
-    does not store.
+
+def _reads_octets(chosen: Filter, link_type: int) -> bool:
+    """Whether a filter reads octets of regular frames."""
+    try:
+        plan = chosen.for_link_type(link_type).columns
+    except FilterError:
+        return False
+    return plan is None or not plan.complete
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Packets of files that filters read alike: of one link type, in captures of one byte order.
+
+    ``rows`` are their places in the files together (ascending; None: all); ``ranges`` those of the files' columns.
     """
+
+    link_type: int
+    big_endian: bool
+    packets: FilePackets
+    rows: pl.Series | None
+    ranges: Ranges
+
+
+def parts(dataset: Dataset, files: Sequence[DataFile], *, swapped: pl.Expr) -> Iterator[Part]:
+    """Files of packets, by what filters need to know of them; ``swapped`` tells those of big-endian captures."""
     paths = tuple(dataset.path_of(file.path) for file in files)
-    least, greatest = files[0].ranges.get("link_type", (0, 65535))
-    may_be_irregular = any(file.ranges.get("irregular", (0, 1))[1] for file in files)
+    ranges = _common_ranges(files)
+    least, greatest = ranges.get("link_type", ANY_LINK_TYPE)
     if least == greatest and least not in HOST_ORDER_LINK_TYPES:
-        packets = FilePackets(paths, sum(file.rows for file in files))
-        ranges = _common_ranges(files)
-        return _count(filters, least, False, packets, ranges=ranges, may_be_irregular=may_be_irregular)
-    tally = Tally([0] * len(filters))
-    identities = _scan(paths).select("link_type", "capture_id").collect()
-    for link_type, is_swapped, rows, scope in _scopes(identities, big_endian):
-        part = FilePackets(paths, rows, scope)
-        tally.add(_count(filters, link_type, is_swapped, part, may_be_irregular=may_be_irregular))
-    return tally
+        yield Part(least, False, FilePackets(paths, sum(file.rows for file in files)), None, ranges)
+        return
+    swapped &= pl.col("link_type").is_in(sorted(HOST_ORDER_LINK_TYPES))
+    kinds = _scan(paths).select("link_type", swapped.alias("swapped")).collect()
+    for link_type, is_swapped in kinds.unique().sort("link_type", "swapped").iter_rows():
+        is_it = (pl.col("link_type") == link_type) & (pl.col("swapped") == is_swapped)
+        rows = kinds.select(is_it.arg_true()).to_series()
+        scope = (pl.col("link_type") == link_type) & (swapped if is_swapped else ~swapped)
+        yield Part(link_type, is_swapped, FilePackets(paths, len(rows), scope), rows, ranges)
 
 
 def _common_ranges(files: Sequence[DataFile]) -> dict[str, tuple[int, int]]:
@@ -133,38 +155,47 @@ def _scan(paths: tuple[str, ...]) -> pl.LazyFrame:
     return pl.scan_parquet(list(paths), hive_partitioning=False, glob=False)
 
 
-def _scopes(
-    identities: pl.DataFrame, big_endian: Collection[int]
-) -> Iterator[tuple[int, bool, int, pl.Expr]]:
-    """Link types, whether in big-endian captures, their packets, and which they are."""
-    swapped = pl.col("capture_id").is_in(sorted(big_endian)) & pl.col("link_type").is_in(
-        sorted(HOST_ORDER_LINK_TYPES)
-    )
-    kinds = identities.group_by("link_type", swapped.alias("swapped")).len().sort("link_type", "swapped")
-    for link_type, is_swapped, rows in kinds.iter_rows():
-        of_type = pl.col("link_type") == link_type
-        yield link_type, is_swapped, rows, of_type & (swapped if is_swapped else ~swapped)
-
-
-def _count(
-    filters: Sequence[Filter],
-    link_type: int,
-    big_endian: bool,
-    packets: FilePackets,
-    *,
-    ranges: Ranges = MappingProxyType({}),
-    may_be_irregular: bool = True,
-) -> Tally:
-    tally = Tally([0] * len(filters), Counter({link_type: len(packets)}))
-    compiled: dict[int, LinkFilter] = {}
+def compiled(
+    filters: Sequence[Filter], link_type: int, *, big_endian: bool, tally: Tally
+) -> dict[int, LinkFilter]:
+    """The filters that mean something on a link type, by their places; the errors of others go to the tally."""
+    result: dict[int, LinkFilter] = {}
     for place, each in enumerate(filters):
         try:
-            compiled[place] = each.for_link_type(link_type, big_endian=big_endian).within(ranges)
+            result[place] = each.for_link_type(link_type, big_endian=big_endian)
         except FilterError as error:
             tally.errors[place, link_type] = error
-    answers = verdicts(list(compiled.values()), packets, may_be_irregular=may_be_irregular)
-    for place, answer in zip(compiled, answers, strict=True):
-        tally.packets[place] = int(answer.sum())
+    return result
+
+
+def selected(filters: Sequence[Filter], part: Part, tally: Tally) -> dict[int, pl.Series]:
+    """Which packets of a part the filters select, by their places; errors, and what was seen, go to the tally.
+
+    Raises UsageError where a filter needs octets that the dataset does not store.
+    """
+    tally.seen[part.link_type] += len(part.packets)
+    found = compiled(filters, part.link_type, big_endian=part.big_endian, tally=tally)
+    within = [each.within(part.ranges) for each in found.values()]
+    may_be_irregular = part.ranges.get("irregular", (0, 1))[1] == 1
+    return dict(zip(found, verdicts(within, part.packets, may_be_irregular=may_be_irregular), strict=True))
+
+
+def count_files(
+    filters: Sequence[Filter],
+    dataset: Dataset,
+    files: Sequence[DataFile],
+    *,
+    big_endian: Collection[int] = (),
+) -> Tally:
+    """How many packets each filter selects of a group of a dataset's files (see :func:`groups`).
+
+    ``big_endian`` is as in :func:`table_verdicts`.  Raises UsageError where a filter needs octets that the dataset
+    does not store.
+    """
+    tally = Tally([0] * len(filters))
+    for part in parts(dataset, files, swapped=pl.col("capture_id").is_in(sorted(big_endian))):
+        for place, answer in selected(filters, part, tally).items():
+            tally.packets[place] += int(answer.sum())
     return tally
 
 

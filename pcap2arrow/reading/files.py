@@ -37,9 +37,11 @@ def read_batches(dataset: Dataset, file: DataFile, *, columns: list[str], rows: 
 def read_rows(
     dataset: Dataset, file: DataFile, *, columns: list[str], rows: NDArray[np.integer[Any]] | None = None
 ) -> pa.Table:
-    """Some rows of a file of packets, ascending, or all; of others little is decoded.
+    """Some rows of a file of packets, ascending, or all.
 
-    Columns of octets are binary_view: they need not be copied.  Polars reads them in half the time that Arrow takes.
+    Columns of octets are binary_view, which need not be copied, but for a minority of the rows: what they are taken
+    from is let go of.  Polars reads octets in half the time that Arrow takes, and all rows faster than those of a
+    filter.
     Raises DatasetError where the file is damaged.
     """
     import polars as pl
@@ -47,13 +49,12 @@ def read_rows(
     place = dataset.path_of(file.path)
     try:
         packets = pl.scan_parquet(_readable(dataset, file), hive_partitioning=False, glob=False)
-        if rows is not None:
-            numbers = packets.select("frame_number").collect().to_series()[rows]
-            packets = packets.filter(pl.col("frame_number").is_in(numbers.implode()))
         found = packets.select(columns).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DatasetError(f"{place}: damaged: {error}") from error
-    return found.to_arrow(compat_level=pl.CompatLevel.newest())
+    is_copied = rows is not None and len(rows) < len(found) // 2
+    level = pl.CompatLevel.oldest() if is_copied else pl.CompatLevel.newest()
+    return (found if rows is None else found[rows]).to_arrow(compat_level=level)
 
 
 def _readable(dataset: Dataset, file: DataFile) -> str | bytes:

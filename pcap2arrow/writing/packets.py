@@ -20,10 +20,7 @@ from pcap2arrow.writing.selection import Chosen, Wanted
 COLUMNS = [
     "frame_number", "interface_id", "time", "order_time", "caplen", "frame_len", "header", "rest", "record_extra",
 ]  # fmt: skip
-"""Columns of the packet table that an export reads."""
-
-COLUMNS_AS_SEEN = [*COLUMNS, "filter_len", "time_raw"]
-"""Columns that are read where packets are to be written as libpcap sees them."""
+"""Columns of a packet table that a capture is written from."""
 
 BEFORE_ANY_TIME = np.iinfo(np.int64).min
 _NANOS = 1_000_000_000
@@ -34,10 +31,11 @@ class Packets:
     """Packets as columns of one length.
 
     ``order`` is the greatest time so far in the capture (int64 nanoseconds, :data:`BEFORE_ANY_TIME` before the
-    first); ``time`` is 0 where ``timed`` is False, and ``carried`` how many of its seconds the record of a pcap has
-    written as sub-seconds; ``interface`` counts from 0 in the export; ``header`` and ``rest`` are the frame, of which
-    ``caplen`` octets are written; ``options`` those of its pcapng block, little-endian, without an end mark of their
-    own.  ``chosen`` says for which captures the packets are, one column each; without columns they are for all.
+    first), or just the time where it is alone; ``time`` is 0 where ``timed`` is False, and ``carried`` how many of its
+    seconds the record of a pcap has written as sub-seconds; ``interface`` counts from 0 in the export; ``header`` and
+    ``rest`` are the frame, of which ``caplen`` octets are written; ``options`` those of its pcapng block,
+    little-endian, without an end mark of their own.  ``chosen`` says for which captures the packets are, one column
+    each; without columns they are for all.
     """
 
     number: NDArray[np.int64]
@@ -80,6 +78,20 @@ class Packets:
         return cls._of([Octets.concat(c) if isinstance(c[0], Octets) else np.concatenate(c) for c in columns])
 
 
+def needed_columns(wanted: Wanted, *, interfaces: int, alone: bool) -> list[str]:
+    """Columns of a dataset's packets that an export reads; what others hold is known, or not asked for.
+
+    ``interfaces`` is how many the capture has; ``alone`` that its packets are merged with no others.
+    """
+    return [
+        *("frame_number", "time", "frame_len", "header", "rest"),
+        *(["interface_id"] if interfaces > 1 or wanted.as_seen else []),
+        *([] if alone else ["order_time"]),
+        *(["record_extra"] if wanted.is_pcapng else []),
+        *(["filter_len", "time_raw"] if wanted.as_seen else []),
+    ]
+
+
 def for_all(rows: int) -> Chosen:
     """That many packets which are for every capture."""
     return np.empty((rows, 0), np.bool_)
@@ -88,27 +100,34 @@ def for_all(rows: int) -> Chosen:
 def packets_of_table(table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen, wanted: Wanted) -> Packets:
     """The rows of a packet table that are chosen; ``numbers`` maps interfaces to those of the export.
 
-    Packets that are wanted as libpcap sees them need :data:`COLUMNS_AS_SEEN`.
+    The table has :data:`COLUMNS` or :func:`needed_columns`.
     """
+    there = set(table.column_names)
     time = table["time"].cast(pa.int64())
-    order = pc.coalesce(table["order_time"].cast(pa.int64()), time, pa.scalar(BEFORE_ANY_TIME))
     stamp = time.fill_null(0).to_numpy()
-    caplen = table["caplen"].to_numpy().astype(np.int64)
+    order = [table["order_time"].cast(pa.int64())] if "order_time" in there else []
+    header, rest = Octets.column(table["header"]), Octets.column(table["rest"])
+    caplen = table["caplen"].to_numpy().astype(np.int64) if "caplen" in there else header.length + rest.length
     carried = np.zeros(len(table), np.int64)
     if wanted.as_seen:
         raw = pc.if_else(table["interface_id"].is_null(), table["time_raw"], None)  # a pcapng's are ticks
         carried = _carried(stamp, raw.fill_null(0).to_numpy(), np.asarray(raw.combine_chunks().is_valid()))
+    interface = (
+        table["interface_id"].fill_null(0).to_numpy()
+        if "interface_id" in there
+        else np.zeros(len(table), np.int64)
+    )
     whole = Packets(
         number=table["frame_number"].to_numpy().astype(np.int64),
-        order=order.to_numpy(),
+        order=pc.coalesce(*order, time, pa.scalar(BEFORE_ANY_TIME)).to_numpy(),
         time=stamp,
         timed=np.asarray(time.combine_chunks().is_valid()),
         carried=carried,
-        interface=numbers[table["interface_id"].fill_null(0).to_numpy()],
+        interface=numbers[interface],
         caplen=table["filter_len"].to_numpy().astype(np.int64) if wanted.as_seen else caplen,
         frame_len=table["frame_len"].to_numpy().astype(np.int64),
-        header=Octets.column(table["header"]),
-        rest=Octets.column(table["rest"]),
+        header=header,
+        rest=rest,
         options=_options(table["record_extra"], caplen) if wanted.is_pcapng else Octets.empty(len(table)),
         chosen=chosen,
     )

@@ -27,10 +27,9 @@ from pcap2arrow.writing.ahead import in_turn
 from pcap2arrow.writing.original import capture_row, units
 from pcap2arrow.writing.packets import (
     BEFORE_ANY_TIME,
-    COLUMNS,
-    COLUMNS_AS_SEEN,
     Packets,
     for_all,
+    needed_columns,
     packets_of_records,
     packets_of_table,
     rows_of,
@@ -154,27 +153,32 @@ class TableStream:
     ) -> Iterator[Packets]:
         """The packets, in batches; ``numbers`` maps interfaces to those of the export.
 
-        Whole files are decoded batch by batch: by Polars they take as long together with its import, and more memory.
-        Of a stream that is ``alone`` and read to its end, two units are filtered at once.
+        Of a stream that is ``alone`` and read to its end, two units are read at once; of one that is not, whole files
+        are decoded batch by batch, as there may be many.
         """
-        tasks = [partial(self._of_unit, unit, numbers, wanted) for unit in units(self.capture)]
-        if wanted.selection is None:
-            for unit, task in zip(units(self.capture), tasks, strict=True):
+        columns = needed_columns(wanted, interfaces=len(numbers), alone=alone)
+        if wanted.selection is None and not alone:
+            for unit in units(self.capture):
                 files = [file for file in unit if file.table == "packets"]
-                yield from self._of_file(files[0], numbers, wanted) if len(files) == 1 else _batches(task())
+                if len(files) == 1:
+                    yield from self._of_file(files[0], columns, numbers, wanted)
+                else:
+                    yield from _batches(self._of_unit(unit, columns, numbers, wanted))
             return
+        tasks = [partial(self._of_unit, unit, columns, numbers, wanted) for unit in units(self.capture)]
         for packets in in_turn(tasks) if alone else (task() for task in tasks):
             yield from _batches(packets)
 
-    def _of_file(self, file: DataFile, numbers: NDArray[np.int64], wanted: Wanted) -> Iterator[Packets]:
-        """All packets of a file, decoded batch by batch."""
-        columns = COLUMNS_AS_SEEN if wanted.as_seen else COLUMNS
+    def _of_file(
+        self, file: DataFile, columns: list[str], numbers: NDArray[np.int64], wanted: Wanted
+    ) -> Iterator[Packets]:
         for table in read_batches(self.dataset, file, columns=columns, rows=_BATCH_ROWS):
             yield packets_of_table(table, numbers, for_all(len(table)), wanted)
 
-    def _of_unit(self, unit: list[DataFile], numbers: NDArray[np.int64], wanted: Wanted) -> Packets | None:
+    def _of_unit(
+        self, unit: list[DataFile], columns: list[str], numbers: NDArray[np.int64], wanted: Wanted
+    ) -> Packets | None:
         """The packets of a unit that are wanted, in their order; None where none is."""
-        columns = COLUMNS_AS_SEEN if wanted.as_seen else COLUMNS
         parts = []
         for file, chosen in self._chosen(unit, wanted):
             rows = rows_of(chosen)

@@ -2,25 +2,39 @@
 
 Code becomes a Polars expression that is true, false, or null where the columns can't tell: there the octets must be
 looked at, as they must for every frame that is ``irregular``.  What a load at a fixed place reads is a field only
-where the comparisons before it have established the headers, so places are looked up with what is known there.
+where the comparisons before it have established the headers.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 import polars as pl
 
-from queries.filters.generate.code import ALWAYS, NEVER, Check, Code, Every, Inverse, Some
-from queries.filters.program import Arithmetic, Constant, Load, Operand, WireLength
-from queries.filters.simplify import NOTHING, Known, simplified
+from queries.filters.generate.code import Check, Code, Every, Inverse, Some
+from queries.filters.program import Arithmetic, Constant, Load, Operand
+from queries.filters.simplify import Known, simplified
+from queries.filters.ternary import (
+    COMPARE,
+    FALSE,
+    MASK32,
+    NOT_TOLD,
+    OF_SIZE,
+    TRUE,
+    UNKNOWN,
+    Told,
+    comparison,
+    conjuncts,
+    is_small,
+    told,
+    translated,
+    value,
+)
 
 ETHERNET = 1
-_MOST_PARTS, _DEEPEST = 2000, 60
+_MOST_PARTS = 2000
 _TYPE = Load(12, 2)
 _IP, _ARP, _RARP, _IP6 = 0x0800, 0x0806, 0x8035, 0x86DD
 _HEADER = 14
@@ -29,8 +43,7 @@ _IS_IPV6_FRAGMENT = Check(_IPV6_PROTOCOL, "=", Constant(44))
 _IPV4_LENGTH = Arithmetic("<<", Arithmetic("&", Load(_HEADER, 1), Constant(0xF)), Constant(2))
 _FRAGMENT_OFFSET = Arithmetic("&", Load(_HEADER + 6, 2), Constant(0x1FFF))
 _TCP, _UDP, _SCTP, _ICMP, _IGMP = 6, 17, 132, 1, 2
-_MASK32 = 0xFFFF_FFFF
-_COMPARE: dict[str, Callable[[Any, Any], pl.Expr]] = {"=": operator.eq, ">": operator.gt, ">=": operator.ge}
+_FIRST_FRAGMENT = Inverse(Check(_FRAGMENT_OFFSET, ">", Constant(0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +66,7 @@ def _upper(offset: int, size: int, name: str) -> Field:
 
 def _lower(offset: int, name: str) -> Field:
     """The lower 32 bits of a column of 64."""
-    return Field(offset, 4, pl.col(name) & _MASK32)
+    return Field(offset, 4, pl.col(name) & MASK32)
 
 
 _FLAGS_AND_OFFSET = (
@@ -138,7 +151,7 @@ NO_REGULAR_FRAME = ColumnPlan(pl.col("irregular") & False, frozenset(("irregular
 
 def column_plan(code: Code, link_type: int) -> ColumnPlan | None:
     """The plan for Ethernet; None for other link types, for code too large or deep, or where columns tell nothing."""
-    if link_type != ETHERNET or not is_small(code):
+    if link_type != ETHERNET or not is_small(code, _MOST_PARTS):
         return None
     result = _whole(simplified(code).code)
     expression = result.boolean()
@@ -148,30 +161,10 @@ def column_plan(code: Code, link_type: int) -> ColumnPlan | None:
 
 def column_of(operand: Operand, known: Known) -> str | None:
     """The column whose values are just those of an operand, where that is known of a frame; None without one."""
-    value = _value(operand, known) if isinstance(operand, Load) else None
-    if value is None or not value.meta.is_column():
+    found = value(operand, _COLUMNS, known) if isinstance(operand, Load) else None
+    if found is None or not found.meta.is_column():
         return None
-    return value.meta.output_name()
-
-
-def is_small(code: Code) -> bool:
-    """Whether functions that call themselves may go through code."""
-    parts, waiting = 0, list[tuple[Code | Operand, int]]([(code, 0)])
-    while waiting:
-        node, depth = waiting.pop()
-        parts += 1
-        if depth > _DEEPEST or parts > _MOST_PARTS:
-            return False
-        match node:
-            case Every(inner) | Some(inner):
-                waiting.extend((part, depth + 1) for part in inner)
-            case Inverse(part):
-                waiting.append((part, depth + 1))
-            case Check(left, _, right) | Arithmetic(_, left, right):
-                waiting += [(left, depth + 1), (right, depth + 1)]
-            case Load(_, _, index) if index is not None:
-                waiting.append((index, depth + 1))
-    return True
+    return found.meta.output_name()
 
 
 _PAYLOAD_AFTER = {
@@ -181,93 +174,33 @@ _PAYLOAD_AFTER = {
     _ICMP: pl.lit(8),
     _IGMP: pl.lit(8),
 }
-_OF_SIZE = {1: pl.UInt8, 2: pl.UInt16, 4: pl.UInt32}
-
-_FALSE, _TRUE, _UNKNOWN = 0, 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """An expression, and which of _FALSE, _TRUE and _UNKNOWN may come of it.
-
-    Its values are these numbers if it is ``ternary``, else Booleans, with null for what is unknown.
-    """
-
-    expression: pl.Expr
-    outcomes: frozenset[int]
-    ternary: bool = False
-
-    @property
-    def is_complete(self) -> bool:
-        return _UNKNOWN not in self.outcomes
-
-    def boolean(self) -> pl.Expr:
-        """The expression as Booleans."""
-        if self.ternary:
-            return pl.when(self.expression != _UNKNOWN).then(self.expression == _TRUE)
-        return self.expression
-
-    def inverse(self) -> _Result:
-        """The contrary; what is unknown stays so."""
-        outcomes = frozenset((1 - each) % 3 for each in self.outcomes)
-        return _Result(
-            (4 - self.expression) % 3 if self.ternary else ~self.expression, outcomes, self.ternary
-        )
-
-    def and_then(self, other: _Result) -> _Result:
-        """Whether both hold, from left to right: where this one is unknown, so are both.
-
-        No expression stands in the result twice, or long ones would grow beyond all bounds.
-        """
-        if _TRUE not in self.outcomes:
-            return self
-        outcomes = self.outcomes - {_TRUE} | other.outcomes
-        if self.is_complete and not other.ternary:
-            return _Result(self.expression & other.expression, outcomes)
-        both = 3 * self._numbers() + other._numbers() - 3
-        return _Result(both.clip(_FALSE, _UNKNOWN), outcomes, ternary=True)
-
-    def _numbers(self) -> pl.Expr:
-        return self.expression if self.ternary else self.expression.cast(pl.Int8).fill_null(_UNKNOWN)
-
-
-_NOT_TOLD = _Result(pl.lit(None, pl.Boolean), frozenset((_UNKNOWN,)))
-
-
-def _told(expression: pl.Expr) -> _Result:
-    return _Result(expression, frozenset((_FALSE, _TRUE)))
-
-
-def _whole(code: Code) -> _Result:
+def _whole(code: Code) -> Told:
     """The expression of code that nothing stands around: where its last comparison rejects, it may as well be false."""
-    parts = code.parts if isinstance(code, Every) else (code,)
-    known = NOTHING
-    results = []
-    for part in parts[:-1]:
-        results.append(_translated(part, known))
-        known = simplified(part, known).known
-    last = _translated(parts[-1], known)
-    if last is _NOT_TOLD and isinstance(parts[-1], Check):
-        last = _of_payload(parts[-1], known) or last
-    return reduce(_Result.and_then, [*results, last])
+    *before, last = code.parts if isinstance(code, Every) else (code,)
+    results, known = conjuncts(before, _COLUMNS, following=[last])
+    result = translated(last, _COLUMNS, known)
+    if result is NOT_TOLD and isinstance(last, Check):
+        result = _of_payload(last, known) or result
+    return reduce(Told.and_then, [*results, result])
 
 
-def _of_payload(check: Check, known: Known) -> _Result | None:
+def _of_payload(check: Check, known: Known) -> Told | None:
     """A comparison of octets that come after the headers, false where there are none."""
     load, mask = _unmasked(check.left)
     headers = _headers_length(known)
     if not isinstance(load, Load) or type(check.right) is not Constant or check.stores or headers is None:
         return None
-    index = pl.lit(0) if load.index is None else _value(load.index, known)
+    index = pl.lit(0) if load.index is None else value(load.index, _COLUMNS, known)
     if index is None:
         return None
     place = index.cast(pl.Int64) + load.offset
     octets = pl.col("rest").bin.slice(place - headers, load.size)
-    value = octets.bin.reinterpret(dtype=_OF_SIZE[load.size], endianness="big").cast(pl.UInt32) & mask
+    found = octets.bin.reinterpret(dtype=OF_SIZE[load.size], endianness="big").cast(pl.UInt32) & mask
     is_there = place + load.size <= pl.col("filter_len").cast(pl.Int64)
-    outcome = is_there & _COMPARE[check.operator](value, check.right.value).fill_null(False)
-    told = pl.when(place >= headers).then(outcome)
-    return _Result(told, frozenset((_FALSE, _TRUE, _UNKNOWN)))
+    outcome = is_there & COMPARE[check.operator](found, check.right.value).fill_null(False)
+    return Told(pl.when(place >= headers).then(outcome), frozenset((FALSE, TRUE, UNKNOWN)))
 
 
 def _unmasked(operand: Operand) -> tuple[Operand, int]:
@@ -275,7 +208,7 @@ def _unmasked(operand: Operand) -> tuple[Operand, int]:
     match operand:
         case Arithmetic("&", inner, Constant(mask)):
             return inner, mask
-    return operand, _MASK32
+    return operand, MASK32
 
 
 def _headers_length(known: Known) -> pl.Expr | None:
@@ -288,90 +221,61 @@ def _headers_length(known: Known) -> pl.Expr | None:
     return None if transport is None else pl.col("ip_hdr_len").cast(pl.Int64) + _HEADER + transport
 
 
-def _translated(code: Code, known: Known) -> _Result:
-    """The code's expression, where that is known."""
-    match code:
-        case Check():
-            return _check(code, known)
-        case Inverse(part):
-            return _translated(part, known).inverse()
-        case Every(parts):
-            results = []
-            for part in parts:
-                results.append(_translated(part, known))
-                known = simplified(part, known).known
-            return reduce(_Result.and_then, results)
-        case Some(parts):
-            return reduce(_Result.and_then, (_translated(part, known).inverse() for part in parts)).inverse()
+class _Columns:
+    """Loads of the fields that columns hold."""
 
-
-def _check(check: Check, known: Known) -> _Result:
-    if check in (ALWAYS, NEVER):
-        return _Result(pl.lit(check == ALWAYS), frozenset((_TRUE if check == ALWAYS else _FALSE,)))
-    if check == _IS_IPV6_FRAGMENT and _is(known, _TYPE, _IP6):
-        return _Result(pl.lit(False), frozenset((_FALSE,)))  # these are irregular
-    if check.left == _FRAGMENT_OFFSET and check.right == Constant(0) and _is(known, _TYPE, _IP):
-        return _told(_COMPARE[check.operator](pl.col("ip_frag_offset"), 0))
-    left = _value(check.left, known)
-    right = check.right.value if type(check.right) is Constant else _value(check.right, known)
-    if left is None or right is None or check.stores:
-        return _NOT_TOLD
-    return _told(_COMPARE[check.operator](left, right))
-
-
-def _value(operand: Operand, known: Known) -> pl.Expr | None:
-    match operand:
-        case WireLength():
-            return pl.col("frame_len")
-        case Load():
-            return _load(operand, known)
-        case Arithmetic(sign, left, right):
-            return _arithmetic(sign, _value(left, known), _value(right, known), right)
-    if type(operand) is Constant:
-        return pl.lit(operand.value, pl.UInt32)
-    return None
-
-
-def _arithmetic(sign: str, left: pl.Expr | None, right: pl.Expr | None, operand: Operand) -> pl.Expr | None:
-    """Modulo 2³²; only what can't reject."""
-    if left is None or right is None:
+    def load(self, load: Load, known: Known) -> pl.Expr | None:
+        fields, offset = _fields(load, known)
+        for each in fields:
+            after = each.offset + each.size - offset - load.size
+            if each.offset <= offset and after >= 0:
+                if each.size == load.size:
+                    return each.value
+                whole = each.value.cast(pl.UInt32)
+                return (whole // (1 << 8 * after)) & ((1 << 8 * load.size) - 1)
         return None
-    left, right = left.cast(pl.UInt64), right.cast(pl.UInt64)
-    constant = operand.value if type(operand) is Constant else None
-    match sign:
-        case "&":
-            return left & right
-        case "|":
-            return left | right
-        case "^":
-            return left ^ right
-        case "+":
-            return (left + right) & _MASK32
-        case "-":
-            return (left + (1 << 32) - right) & _MASK32
-        case "*":
-            return (left * right) & _MASK32
-        case "/" if constant:
-            return left // right
-        case "%" if constant:
-            return left % right
-        case "<<" if constant is not None:
-            return (left * (1 << constant)) & _MASK32 if constant < 32 else pl.lit(0, pl.UInt64)
-        case ">>" if constant is not None:
-            return left // (1 << constant) if constant < 32 else pl.lit(0, pl.UInt64)
-    return None
+
+    def wire_length(self) -> pl.Expr:
+        return pl.col("frame_len")
+
+    def compared(self, check: Check, known: Known) -> Told:
+        if check == _IS_IPV6_FRAGMENT and _is(known, _TYPE, _IP6):
+            return Told(pl.lit(False), frozenset((FALSE,)))  # these are irregular
+        if check.left == _FRAGMENT_OFFSET and check.right == Constant(0) and _is(known, _TYPE, _IP):
+            return told(COMPARE[check.operator](pl.col("ip_frag_offset"), 0))
+        outcome = comparison(check, self, known)
+        if outcome is None:
+            return NOT_TOLD
+        return told(outcome.fill_null(False) if _reads_transport(check) else outcome)
+
+    def is_implied(self, part: Code, following: Sequence[Code], known: Known) -> bool:
+        """Later fragments have null in the columns of transport headers, so that no comparison of these is true."""
+        return part == _FIRST_FRAGMENT and any(self._needs_transport(each, known) for each in following)
+
+    def _needs_transport(self, code: Code, known: Known) -> bool:
+        match code:
+            case Check():
+                return _reads_transport(code) and comparison(code, self, known) is not None
+            case Every(parts):
+                return any(self._needs_transport(part, known) for part in parts)
+            case Some(parts):
+                return all(self._needs_transport(part, known) for part in parts)
+        return False
 
 
-def _load(load: Load, known: Known) -> pl.Expr | None:
-    fields, offset = _fields(load, known)
-    for each in fields:
-        after = each.offset + each.size - offset - load.size
-        if each.offset <= offset and after >= 0:
-            if each.size == load.size:
-                return each.value
-            whole = each.value.cast(pl.UInt32)
-            return (whole // (1 << 8 * after)) & ((1 << 8 * load.size) - 1)
-    return None
+_COLUMNS = _Columns()
+
+
+def _reads_transport(check: Check) -> bool:
+    """Whether octets are asked for that come after a header of IPv4."""
+    waiting = [check.left, check.right]
+    while waiting:
+        match waiting.pop():
+            case Load(_, _, index) if index is not None:
+                return True
+            case Arithmetic(_, left, right):
+                waiting += [left, right]
+    return False
 
 
 def _fields(load: Load, known: Known) -> tuple[tuple[Field, ...], int]:

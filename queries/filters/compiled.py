@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pcap2arrow.errors import FilterError
 from queries.filters.columns import NO_REGULAR_FRAME, ColumnPlan, column_plan
 from queries.filters.generate import generated
 from queries.filters.generate.code import Code
+from queries.filters.heads import HeadPlan, head_plan
 from queries.filters.language.names import Names
 from queries.filters.language.parser import parse
 from queries.filters.language.terms import Term
@@ -37,6 +38,7 @@ class LinkFilter:
     columns: ColumnPlan | None
     accepts_nothing: bool
     _plan: Plan | None = None
+    _heads: HeadPlan | Literal[False] | None = False
 
     @property
     def plan(self) -> Plan:
@@ -46,6 +48,13 @@ class LinkFilter:
 
             self._plan = plan(self.program)
         return self._plan
+
+    @property
+    def heads(self) -> HeadPlan | None:
+        """The filter as an expression on ``irregular_head``, None without one; made when it is first asked for."""
+        if self._heads is False:
+            self._heads = None if self.code is None else head_plan(self.code)
+        return self._heads
 
     @property
     def reads_length(self) -> bool:

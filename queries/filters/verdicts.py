@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,20 +90,28 @@ def verdicts(
     if names and may_be_irregular:
         names.add(mark)
     table = packets.values(sorted(names)) if names else pl.DataFrame()
-    heads = _Heads(packets, table[mark]) if mark in names else None
+    told = _together(table, {place: plan.expression for place, plan in enumerate(plans) if plan})
+    if mark in names:
+        heads = _Heads(packets, table[mark])
+        for place, answer in heads.verdicts({place: filters[place] for place in told}).items():
+            told[place] = _scattered(told[place], heads.rows, answer)
     answers = []
-    for each, plan in zip(filters, plans, strict=True):
+    for place, (each, plan) in enumerate(zip(filters, plans, strict=True)):
         if _is_constant(each):
             answers.append(pl.repeat(each.accepts_everything, len(packets), eager=True, dtype=pl.Boolean))
         elif plan is None:
             rows = pl.int_range(len(packets), eager=True, dtype=pl.UInt32)
             answers.append(_series(_run(each, packets, rows, None)))
         else:
-            answer = table.select(plan.expression.alias("told"))["told"]
-            if heads is not None and len(heads.rows):
-                answer = _scattered(answer, heads.rows, heads.verdicts(each))
-            answers.append(answer if plan.complete else _by_octets(each, plan, answer, packets))
+            answers.append(told[place] if plan.complete else _by_octets(each, plan, told[place], packets))
     return answers
+
+
+def _together(table: pl.DataFrame, expressions: Mapping[int, pl.Expr]) -> dict[int, pl.Series]:
+    """The values of some expressions; what they have in common is evaluated once."""
+    named = [expression.alias(str(number)) for number, expression in expressions.items()]
+    columns = table.lazy().select(named).collect() if named else pl.DataFrame()
+    return dict(zip(expressions, columns.iter_columns(), strict=True))
 
 
 def _is_constant(chosen: LinkFilter) -> bool:
@@ -154,25 +162,41 @@ class _Heads:
         self._where = pl.col(_HEAD).is_not_null() if self._apart else pl.col(_IRREGULAR)
         self._octets = mark.filter(is_irregular) if self._apart else None
 
-    def verdicts(self, chosen: LinkFilter) -> pl.Series:
-        """The verdicts on the irregular packets."""
+    def verdicts(self, filters: Mapping[int, LinkFilter]) -> dict[int, pl.Series]:
+        """The filters' verdicts on the irregular packets, under the numbers of the filters; none without packets."""
+        if not len(self.rows):
+            return {}
+        if self._octets is None:
+            self._octets = self._whole()
+        are_whole = not self._apart or self._octets.bin.size().max() < IRREGULAR_HEAD  # type: ignore[operator]
+        plans = {number: each.heads for number, each in filters.items()}
+        told = {
+            number: plan.expression
+            for number, plan in plans.items()
+            if plan and (are_whole or plan.tells_all)
+        }
+        answers = _together(self._octets.alias(_HEAD).to_frame(), told)
+        rest = {number: each for number, each in filters.items() if number not in told}
+        return answers | (self._run(rest) if rest else {})
+
+    def _run(self, filters: Mapping[int, LinkFilter]) -> dict[int, pl.Series]:
         import numpy as np
 
         from queries.filters.machine.frames import Frames, Slices
         from queries.filters.machine.run import run
 
-        if self._octets is None:
-            self._octets = self._whole()
+        assert self._octets is not None
         octets = Slices.of_polars(self._octets)
         length = octets.ends - octets.starts
         limit = np.where(length < IRREGULAR_HEAD, length, _UNLIMITED) if self._apart else length
-        wire_length = self._read(["frame_len"])["frame_len"].to_numpy() if chosen.reads_length else length
+        needed = any(each.reads_length for each in filters.values())
+        wire_length = self._read(["frame_len"])["frame_len"].to_numpy() if needed else length
 
         def rest(again: NDArray[np.int64]) -> Slices:
             return Slices.of_polars(self._whole()[again].bin.slice(IRREGULAR_HEAD))
 
         frames = Frames(octets, limit.astype(np.uint32), wire_length.astype(np.uint32), rest)
-        return _series(run(chosen.plan, frames))
+        return {number: _series(run(each.plan, frames)) for number, each in filters.items()}
 
     def _whole(self) -> pl.Series:
         """What libpcap sees of the packets."""
