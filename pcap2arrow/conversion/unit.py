@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +23,7 @@ from pcap2arrow.dataset.snapshot import DataFile
 from pcap2arrow.errors import SourceError
 from pcap2arrow.savefile.batch import Gap, Window
 from pcap2arrow.savefile.pcap import PcapHeader
-from pcap2arrow.savefile.reader import read_windows
+from pcap2arrow.savefile.reader import WINDOW, read_windows
 from pcap2arrow.savefile.source import Source
 
 MAX_PARTITIONS = 64
@@ -75,15 +75,25 @@ def write_unit(
 
 def place(source: Source, header: PcapHeader | None, unit: Unit) -> Iterator[tuple[Placed, Window]]:
     """The unit's windows, their records with frame numbers, order and offsets."""
+    return ((placed, window) for placed, window, _ in place_from(source, header, unit, window=WINDOW))
+
+
+def place_from(
+    source: Source, header: PcapHeader | None, unit: Unit, *, window: int
+) -> Iterator[tuple[Placed, Window, Unit]]:
+    """The same, of windows of so many octets, each with the unit that is left after it."""
     frame, greatest = unit.first_frame, unit.order_before
-    for window, _ in read_windows(source, header, unit.begin, stop=unit.end, marks=unit.marks):
-        records = window.records
+    for done, position in read_windows(
+        source, header, unit.begin, stop=unit.end, window=window, marks=unit.marks
+    ):
+        records = done.records
         order, known = running_maximum(records.time, records.time_valid, greatest)
         if len(records) and known[-1]:
             greatest = int(order[-1])
         numbers = np.arange(frame, frame + len(records), dtype=np.uint64)
         frame += len(records)
-        yield Placed(records, numbers, order, known, (records.start + window.base).astype(np.uint64)), window
+        placed = Placed(records, numbers, order, known, (records.start + done.base).astype(np.uint64))
+        yield placed, done, replace(unit, begin=position, first_frame=frame, order_before=greatest)
 
 
 def _parts(placed: Placed) -> Iterator[Placed]:

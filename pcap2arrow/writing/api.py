@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pcap2arrow.errors import ExportError, UsageError
 from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.formats import Format, Layout, check_format, encode, plan_layout
-from pcap2arrow.writing.merge import Run, held_back, merge
+from pcap2arrow.writing.merge import Run, merge
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.selection import Selection, Wanted
 from pcap2arrow.writing.sources import Sources, open_streams
@@ -101,8 +101,7 @@ def _export(
         wanted = Wanted(selection, is_pcapng=layout.format == "pcapng" and bool(of.blocks))
         alone = len(streams) == 1
         packets = stream.packets(numbers, wanted, alone=alone)
-        # A stream that is not alone is held back so that few files are open at once.
-        runs.append(Run(stream.bound, ahead(packets) if alone else held_back(packets)))
+        runs.append(Run(of.bound, ahead(packets) if alone else packets))
     with ExitStack() as opened:
         files = {number: opened.enter_context(open_target(target(number, layout.format))) for number in begun}
         octets = {number: write_octets(file, layout.preamble) for number, (file, _) in files.items()}

@@ -16,7 +16,7 @@ from pcap2arrow.savefile.reader import read_header
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.formats import MAGIC, Layout, encode
-from pcap2arrow.writing.merge import Run, held_back, merge
+from pcap2arrow.writing.merge import Run, merge
 from pcap2arrow.writing.original import capture_row
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.selection import Wanted
@@ -170,7 +170,7 @@ def _merged(source: Opened, how: Copying) -> Iterator[Packets]:
     ]
     if len(batches) == 1:
         return ahead(batches[0]) if how.limit is None else batches[0]
-    return merge([Run(s.bound, held_back(of)) for s, of in zip(source.streams, batches, strict=True)])
+    return merge([Run(s.bound, of) for s, of in zip(source.streams, batches, strict=True)])
 
 
 def _limited(batches: Iterator[Packets], limit: int | None) -> Iterator[Packets]:
