@@ -52,7 +52,7 @@ def command(words: tuple[str, ...]) -> int:
     pcap2arrow tcpdump -nr capture.pcap -w https.pcap tcp port 443
     pcap2arrow tcpdump -y EN10MB -d 'vlan and ip'
     """
-    from jobs.cli.output import complain, complain_of_filter
+    from jobs.cli.output import complain, complain_of_text
     from jobs.tcpdump import read_arguments, run
     from pcap2arrow.errors import FilterError, Pcap2ArrowError
 
@@ -62,7 +62,7 @@ def command(words: tuple[str, ...]) -> int:
             return _show(arguments.shown)
         outcome = run(arguments, opened=lambda line: print(line, file=sys.stderr, flush=True))
     except FilterError as error:
-        complain_of_filter(error)
+        complain_of_text(error)
         return FAILED
     except Pcap2ArrowError as error:
         complain(str(error))

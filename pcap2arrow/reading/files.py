@@ -76,6 +76,15 @@ def greatest(dataset: Dataset, file: DataFile, column: str) -> int | None:
         )
 
 
+def nulls(dataset: Dataset, file: DataFile, column: str) -> int | None:
+    """How many rows have no value in a column, by the file's statistics; None where these tell nothing."""
+    with _open(dataset, file) as opened:
+        groups = [opened.metadata.row_group(k) for k in range(opened.metadata.num_row_groups)]
+        place = opened.metadata.schema.names.index(column)
+        found = [group.column(place).statistics for group in groups]
+        return sum(of.null_count for of in found) if all(of and of.has_null_count for of in found) else None
+
+
 @contextmanager
 def _open(dataset: Dataset, file: DataFile) -> Iterator[pq.ParquetFile]:
     try:

@@ -12,20 +12,23 @@ from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import find_captures
 from pcap2arrow.savefile.source import STANDARD_INPUT, open_source
-from pcap2arrow.writing.stream import FileStream, Stream, open_stream
+from pcap2arrow.writing.stream import FileStream, Stream, TableStream, open_stream
 
 Sources = Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
 _COPY_STEP = 4 << 20
 
 
 @contextmanager
-def open_streams(sources: Sources, name: str | None) -> Iterator[list[Stream]]:
-    """Streams of all captures of the sources, or of the one of that name; the same content of a dataset once."""
+def open_streams(sources: Sources, name: str | None, *, octets: bool = True) -> Iterator[list[Stream]]:
+    """Streams of all captures of the sources, or of the one of that name; the same content of a dataset once.
+
+    Where no ``octets`` are wanted, captures in datasets are read from their tables, whether these have any or not.
+    """
     with tempfile.TemporaryDirectory(prefix="pcap2arrow-") as folder:
         streams: list[Stream] = []
         for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
             if is_dataset(source):
-                streams += _of_dataset(open_dataset(source), name)
+                streams += _of_dataset(open_dataset(source), name, octets=octets)
             else:
                 streams += [
                     FileStream(_spooled(found.path, folder), found.name)
@@ -37,10 +40,10 @@ def open_streams(sources: Sources, name: str | None) -> Iterator[list[Stream]]:
         yield streams
 
 
-def _of_dataset(dataset: Dataset, name: str | None) -> list[Stream]:
+def _of_dataset(dataset: Dataset, name: str | None, *, octets: bool) -> list[Stream]:
     live = [capture for capture in dataset.snapshot().ordered() if name in (None, capture.name)]
     return [
-        open_stream(dataset, capture)
+        open_stream(dataset, capture) if octets else TableStream(dataset, capture)
         for capture in {capture.capture_id: capture for capture in live}.values()
     ]
 
