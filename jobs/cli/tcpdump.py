@@ -7,22 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobs.cli.original import AsTheOriginal
+
 if TYPE_CHECKING:
     from jobs.tcpdump import Outcome
 
 FAILED = 1
 
 
-class _AsTheOriginal(click.Command):
-    """A command whose words are read by the original's rules, not by click's."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.params = {"words": tuple(args)}
-        return []
-
-
 @click.command(
-    cls=_AsTheOriginal,
+    cls=AsTheOriginal,
     short_help="Filter, count and copy captures with tcpdump's letters.",
     options_metavar="",
     epilog="Expressions are those of pcap-filter(7); pcap2arrow explain EXPR tells what one means.",

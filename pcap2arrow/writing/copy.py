@@ -126,7 +126,7 @@ def copy(sources: Sequence[Opened], target: Target, how: Copying) -> int:
     Packets are cut to the snap lengths.  Nothing of a source is read after its last packet that is written.  Raises
     ExportError where link types differ, as a pcap holds one, and where a time does not fit.
     """
-    layout = _layout(joint_head([source.head for source in sources]), how)
+    layout = pcap_layout(joint_head([each.head for each in sources]), nanoseconds=how.nanoseconds)
     batches = chain.from_iterable(_limited(_merged(source, how), how.limit) for source in sources)
     count = 0
     with open_target(target) as (file, name):
@@ -152,11 +152,12 @@ def _count(source: Opened, how: Copying) -> int:
     return found
 
 
-def _layout(head: Head, how: Copying) -> Layout:
+def pcap_layout(head: Head, *, nanoseconds: bool) -> Layout:
+    """A little-endian pcap whose header says what that one says.  Raises ExportError where link types differ."""
     if len(head.link_types) > 1:
         link_types = ", ".join(map(str, sorted(head.link_types)))
         raise ExportError(f"a pcap holds one link type, not {link_types}: pcap2arrow export writes a pcapng")
-    name: Literal["pcap", "nspcap"] = "nspcap" if how.nanoseconds else "pcap"
+    name: Literal["pcap", "nspcap"] = "nspcap" if nanoseconds else "pcap"
     link_word = head.link_word & _FCS_BITS | _SAVED_AS.get(head.link_type, head.link_type)
     preamble = struct.pack("<IHHIIII", MAGIC[name], 2, 4, 0, 0, head.snap_length, link_word)
     return Layout(name, preamble, (), head.snap_length, None)

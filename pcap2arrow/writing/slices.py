@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pcap2arrow.reading.files import nulls, read_file
-from pcap2arrow.savefile.reader import Position, read_header, read_windows
+from pcap2arrow.savefile.reader import WINDOW, Position, read_header, read_windows
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.writing.original import capture_row
 from pcap2arrow.writing.packets import BEFORE_ANY_TIME, Packets
 from pcap2arrow.writing.selection import Chosen, Selection, Wanted
-from pcap2arrow.writing.stream import Stream, TableStream, Traits
+from pcap2arrow.writing.stream import FileStream, Stream, TableStream, Traits
 
 if TYPE_CHECKING:
     from pcap2arrow.dataset.log import Dataset
@@ -59,6 +59,12 @@ class Slice:
         if self.times:
             wanted = replace(wanted, selection=_InTime(self.times, wanted.selection))
         return self.stream.chosen(wanted)
+
+    def bound(self) -> int:
+        """An order that no packet's is below, by the dataset's log or the capture's first packet."""
+        stream = self.stream
+        bound = stream.bound if isinstance(stream, TableStream) else _first_order(stream)
+        return _moved_order(bound, self.shift)
 
     def traits(self) -> Traits:
         """What the packets add up to."""
@@ -151,14 +157,24 @@ def first_time(stream: Stream) -> int | None:
     """The time of the first packet of a capture that has one; None where none has."""
     if isinstance(stream, TableStream):
         return stream.capture.first_time
+    for records in _records(stream, octets=_FIRST_WINDOW):
+        timed = records.time[records.time_valid]
+        if len(timed):
+            return int(timed[0])
+    return None
+
+
+def _first_order(stream: FileStream) -> int:
+    first = next((records for records in _records(stream, octets=_FIRST_WINDOW) if len(records)), None)
+    return int(first.time[0]) if first is not None and first.time_valid[0] else BEFORE_ANY_TIME
+
+
+def _records(stream: FileStream, *, octets: int = WINDOW) -> Iterator[Records]:
+    """The records of a capture in windows of so many octets."""
     with open_source(stream.path, name=stream.name) as source:
         header = read_header(source)
-        windows = read_windows(source, header, Position(0), stop=source.size, window=_FIRST_WINDOW)
-        for window, _ in windows:
-            timed = window.records.time[window.records.time_valid]
-            if len(timed):
-                return int(timed[0])
-    return None
+        for window, _ in read_windows(source, header, Position(0), stop=source.size, window=octets):
+            yield window.records
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,18 +199,15 @@ def span(stream: Stream) -> Span:
     last: int | None = None
     greatest: int | None = None
     packets = stepping_back = 0
-    with open_source(stream.path, name=stream.name) as source:
-        header = read_header(source)
-        for window, _ in read_windows(source, header, Position(0), stop=source.size):
-            packets += len(window.records)
-            time = window.records.time[window.records.time_valid]
-            if not len(time):
-                continue
-            first, last = int(time[0]) if first is None else first, int(time[-1])
-            before = time[0] if greatest is None else greatest
-            order = np.maximum(np.maximum.accumulate(time), before)
-            stepping_back += int((time < order).sum())
-            greatest = int(order[-1])
+    for records in _records(stream):
+        packets += len(records)
+        time = records.time[records.time_valid]
+        if not len(time):
+            continue
+        first, last = int(time[0]) if first is None else first, int(time[-1])
+        order = np.maximum(np.maximum.accumulate(time), first if greatest is None else greatest)
+        stepping_back += int((time < order).sum())
+        greatest = int(order[-1])
     return Span(first, last, greatest, packets, stepping_back)
 
 
