@@ -159,11 +159,13 @@ def _report(captures: Sequence[_Capture], arguments: Arguments, times: Times, zo
     from pcap2arrow.writing.slices import span
 
     spans = [span(capture.stream) for capture in captures]
-    written = _writer(arguments.reported or "raw", zone, any(c.head.nanoseconds for c in captures))
+    style = arguments.reported or "raw"
     if arguments.reported:
         for capture, of in zip(captures, spans, strict=True):
+            written = _writer(style, zone, nanoseconds=capture.head.nanoseconds)
             yield f"{capture.name}\t{written(of.first)}\t{written(of.last)}"
     if arguments.range_shown:
+        written = _writer(style, zone, nanoseconds=any(c.head.nanoseconds for c in captures))
         start, stop = _range(spans, times)
         yield f"start\t{written(start)}"
         yield f"stop\t{written(stop)}"
@@ -180,7 +182,7 @@ def _range(spans: Sequence[Span], times: Times) -> tuple[int | None, int | None]
     )
 
 
-def _writer(style: Style, zone: tzinfo, nanoseconds: bool) -> Callable[[int | None], str]:
+def _writer(style: Style, zone: tzinfo, *, nanoseconds: bool) -> Callable[[int | None], str]:
     from queries.timespec import format_raw, format_readable, format_ymdhmsu
 
     def written(time: int | None) -> str:

@@ -213,7 +213,7 @@ def span(stream: Stream) -> Span:
 
 def _span_of_table(stream: TableStream) -> Span:
     row = capture_row(stream.dataset, stream.capture)
-    first, last = (None if row[name] is None else int(row[name]) for name in ("first_time", "last_time"))
+    first, last = (None if row[name] is None else int(row[name]) for name in ("first_ns", "last_ns"))
     files = [file for file in stream.capture.files if file.table == "packets"]
     stepping_back = sum(_stepping_back(stream.dataset, file) for file in files)
     return Span(first, last, row["max_time"], stream.capture.packets, stepping_back)
