@@ -62,8 +62,10 @@ def faults(*paths: Path) -> Iterator[str]:
             yield "where all packets have one time, it begins with the last"
         if len(times) == 1:
             yield "it can't read a single packet"
-        if any(after - before > _WEEK for before, after in pairwise(times)) or times[-1] - times[0] > _YEAR:
+        if any(b - a > _WEEK for a, b in pairwise(times)) or (times and times[-1] - times[0] > _YEAR):
             yield "it takes what comes after a week's gap, or a year, for no packet"
+        if times and times[0] < 86400 * SECOND:
+            yield "it takes local times of 1969 for those of 2069"
         if any(time % 1000 for time in times):
             yield "it cuts nanoseconds"
         if any((packet.ticks or 0) & 0xFFFFFFFF >= 10**6 for packet in packets):
