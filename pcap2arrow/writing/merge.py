@@ -43,8 +43,8 @@ class _Open:
     def refill(self) -> None:
         """Have at least half a batch, so that few steps take many packets."""
         while self.following is not None and 2 * self.rows < len(self.following):
-            assert self.packets is not None
-            self.packets = Packets.concat([self.packets, self.following]) if self.rows else self.following
+            waiting = self.packets
+            self.packets = self.following if waiting is None else Packets.concat([waiting, self.following])
             self.following = self._next()
 
     def _next(self) -> Packets | None:
