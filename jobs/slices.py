@@ -33,7 +33,8 @@ def count_slices(sources: Sequence[str], times: Times) -> Count:
 
 def _count(part: Slice, errors: list[str]) -> int:
     if isinstance(part.stream, FileStream):
-        return sum(int(chosen.sum()) for chosen in part.chosen(Wanted(damaged=_first(errors))))
+        found = part.chosen(Wanted(damaged=_first(errors)))
+        return sum(int(chosen.sum()) if chosen.shape[1] else len(chosen) for chosen in found)
     dataset = part.stream.dataset
     return sum(
         file.rows if file_within(file, part.times) else int(packets_in(dataset, file, part.times).sum())
