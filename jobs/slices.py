@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from jobs.count import Count, SelectedCount
 from pcap2arrow.errors import UsageError
 from pcap2arrow.writing.arrangement import MERGED, slices
+from pcap2arrow.writing.of_files import file_within, packets_in
 from pcap2arrow.writing.selection import Wanted
-from pcap2arrow.writing.slices import Slice, file_within, packets_in
+from pcap2arrow.writing.slices import Slice
 from pcap2arrow.writing.sources import open_streams
 from pcap2arrow.writing.stream import FileStream, TableStream
 

@@ -187,7 +187,7 @@ def test_only_files_that_can_hold_the_range_are_read(
 def test_counts_of_whole_files_are_known(sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read where no file is cut through."""
     source = str(sources["stored by date"])
-    monkeypatch.setattr("pcap2arrow.writing.slices.read_file", None)
+    monkeypatch.setattr("pcap2arrow.writing.of_files.read_file", None)
     assert (
         count_slices([source], TimeRange(T - 9 * DAY, T + 9 * DAY)).packets == count([source]).packets == 2000
     )

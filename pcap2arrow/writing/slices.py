@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -15,6 +14,7 @@ from pcap2arrow.reading.files import nulls, read_file
 from pcap2arrow.savefile.reader import WINDOW, Position, read_header, read_windows
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.times import EVER, TimeRange
+from pcap2arrow.writing.of_files import file_meets, is_timed, packets_in
 from pcap2arrow.writing.original import capture_row
 from pcap2arrow.writing.packets import BEFORE_ANY_TIME, Packets
 from pcap2arrow.writing.selection import Chosen, Selection, Wanted
@@ -98,33 +98,6 @@ def _narrowed(stream: Stream, times: TimeRange) -> Stream:
     files = tuple(f for f in stream.capture.files if f.table != "packets" or file_meets(f, times))
     packets = sum(file.rows for file in files if file.table == "packets")
     return TableStream(stream.dataset, replace(stream.capture, files=files, packets=packets))
-
-
-def file_meets(file: DataFile, times: TimeRange) -> bool:
-    """Whether a file of packets can hold some of that time."""
-    return times.meets(*file.ranges["time"]) if "time" in file.ranges else not _is_timed(file, timed=False)
-
-
-def file_within(file: DataFile, times: TimeRange) -> bool:
-    """Whether all packets of a file are known to be of that time."""
-    if not times:
-        return True
-    return "time" in file.ranges and _is_timed(file, timed=True) and times.holds(*file.ranges["time"])
-
-
-def _is_timed(file: DataFile, *, timed: bool) -> bool:
-    """Whether the file's folder tells that all of its packets have a time, or that none has."""
-    return "=" in file.path and ("=none/" in file.path) is not timed
-
-
-def packets_in(dataset: Dataset, file: DataFile, times: TimeRange) -> NDArray[np.bool_]:
-    """Which packets of a file are of that time.  Raises DatasetError where it is damaged."""
-    if file_within(file, times):
-        return np.ones(file.rows, np.bool_)
-    if not file_meets(file, times):
-        return np.zeros(file.rows, np.bool_)
-    time = read_file(dataset, file, columns=["time"])["time"].cast(pa.int64())
-    return times.which(time.fill_null(0).to_numpy(), time.is_valid().to_numpy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +193,7 @@ def _span_of_table(stream: TableStream) -> Span:
 
 
 def _stepping_back(dataset: Dataset, file: DataFile) -> int:
-    if not _is_timed(file, timed=False) and nulls(dataset, file, "order_time") == file.rows:
+    if not is_timed(file, timed=False) and nulls(dataset, file, "order_time") == file.rows:
         return 0
     table = read_file(dataset, file, columns=["time", "order_time"])
     return int(pc.sum(pc.less(table["time"], table["order_time"])).as_py() or 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
@@ -24,14 +24,14 @@ def open_streams(sources: Sources, name: str | None, *, octets: bool = True) -> 
 
     Where no ``octets`` are wanted, captures in datasets are read from their tables, whether these have any or not.
     """
-    with tempfile.TemporaryDirectory(prefix="pcap2arrow-") as folder:
+    with ExitStack() as stack:
         streams: list[Stream] = []
         for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
             if is_dataset(source):
                 streams += _of_dataset(open_dataset(source), name, octets=octets)
             else:
                 streams += [
-                    FileStream(_spooled(found.path, folder), found.name)
+                    FileStream(_spooled(found.path, stack), found.name)
                     for found in find_captures([source]).captures
                     if name in (None, found.name)
                 ]
@@ -48,10 +48,11 @@ def _of_dataset(dataset: Dataset, name: str | None, *, octets: bool) -> list[Str
     ]
 
 
-def _spooled(path: str, folder: str) -> str:
+def _spooled(path: str, stack: ExitStack) -> str:
     """A path that can be read twice."""
     if path != STANDARD_INPUT:
         return path
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pcap2arrow-"))
     with open_source(path) as source, tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
         for offset in range(0, source.size, _COPY_STEP):
             file.write(source.read(offset, _COPY_STEP))

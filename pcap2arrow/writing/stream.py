@@ -19,12 +19,13 @@ from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.files import greatest, read_batches, read_file, read_rows
 from pcap2arrow.savefile.batch import Window
-from pcap2arrow.savefile.pcap import ByteOrder, PcapHeader
+from pcap2arrow.savefile.pcap import ByteOrder, PcapHeader, effective_snap_length
 from pcap2arrow.savefile.pcapng import Interface, SectionState, starts_section
 from pcap2arrow.savefile.reader import WINDOW, Position, read_header, read_windows
 from pcap2arrow.savefile.source import Source, open_source
 from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.writing.ahead import in_turn
+from pcap2arrow.writing.of_files import packets_in
 from pcap2arrow.writing.original import capture_row, units
 from pcap2arrow.writing.packets import (
     BEFORE_ANY_TIME,
@@ -242,17 +243,19 @@ class TableStream:
             interfaces = tuple(Interface(**interface) for interface in row["interfaces"])
             return self._traits(packets, times, interfaces, _in_section_order(blocks))
         interface = Interface(0, row["link_word"] & 0xFFFF, row["snap_length"], fcs_len=row["fcs_len"])
-        if times or row["ticks"] > _MICROSECONDS:
-            return self._traits(packets, times, (interface,), (), fcs_present=row["fcs_present"])
-        longest = [greatest(self.dataset, file, "caplen") for file in packets]
-        if None in longest:
+        lengths = [greatest(self.dataset, file, "caplen") for file in packets]
+        longest = max((length for length in lengths if length is not None), default=0)
+        exceeding = times and longest > effective_snap_length(interface.snap_length, interface.link_type)
+        if row["ticks"] > _MICROSECONDS or None in lengths or exceeding:
             return self._traits(packets, times, (interface,), (), fcs_present=row["fcs_present"])
         return Traits(
             interfaces=(interface,),
-            used=frozenset([0] if packets else []),
+            used=frozenset(
+                [0] if any(packets_in(self.dataset, file, times).any() for file in packets) else []
+            ),
             blocks=(),
             fcs_present=row["fcs_present"],
-            max_caplen=max((length for length in longest if length is not None), default=0),
+            max_caplen=longest,
             least=row["min_time"],
             greatest=row["max_time"],
             finer=False,
@@ -273,9 +276,7 @@ class TableStream:
         for file in files:
             table = read_file(self.dataset, file, columns=["time", "interface_id", "caplen"])
             if times:
-                time = table["time"].cast(pa.int64())
-                inside = times.which(time.fill_null(0).to_numpy(), time.is_valid().to_numpy())
-                table = table.filter(pa.array(inside))
+                table = table.filter(pa.array(packets_in(self.dataset, file, times)))
             interface = table["interface_id"].fill_null(0).to_numpy()
             stamps = table["time"].drop_null().cast(pa.int64()).to_numpy()
             seen.add(stamps, interface, table["caplen"].to_numpy())
