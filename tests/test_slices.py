@@ -284,7 +284,7 @@ def test_merges_do_not_depend_on_windows_or_partitions(sources: list[list[int]],
         expected = _merged([_written(path) for path in paths])
         if octets is not None:
             patch.setattr("pcap2arrow.writing.arrangement._MANY", 1)
-            patch.setattr("pcap2arrow.writing.arrangement._LEAST_WINDOW", octets)
+            patch.setattr("pcap2arrow.writing.arrangement._LEAST_OF_MANY", octets)
             patch.setattr("pcap2arrow.writing.arrangement._OCTETS_OF_MANY", octets)
         for number, path in enumerate(paths):
             pcap2arrow.convert([path], folder / f"dataset{number}", partition_by=("hour", "none")[number % 2])  # type: ignore[arg-type]

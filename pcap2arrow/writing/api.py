@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pcap2arrow.errors import ExportError, UsageError
 from pcap2arrow.times import EVER, Times
-from pcap2arrow.writing.ahead import ahead
+from pcap2arrow.writing.ahead import ahead, in_turn
 from pcap2arrow.writing.arrangement import MERGED, Arrangement, arranged, slices
 from pcap2arrow.writing.duplicates import Recent
 from pcap2arrow.writing.formats import Format, Layout, check_format, encode, plan_layout
@@ -127,7 +127,7 @@ def _ready(
 ) -> _Ready:
     if not captures:
         raise ExportError("there is no capture to export")
-    traits = [capture.traits() for capture in captures]
+    traits = list(in_turn(capture.traits for capture in captures))
     layout = plan_layout(traits, format, snap_length=snaplen)
     targets = [0] if selection is None else list(selection.begin(_link_types(traits)))
     is_pcapng = layout.format == "pcapng"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import UsageError
+from pcap2arrow.savefile.reader import WINDOW
 from pcap2arrow.times import Times
 from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.duplicates import AcrossSources, Duplicates, sieve, without_duplicates
@@ -22,8 +23,8 @@ from pcap2arrow.writing.stream import FileStream, Stream
 Order = Literal["merged", "concat", "concat-newer"]
 
 _MANY = 64
-_OCTETS_OF_MANY = 256 << 20
-_LEAST_WINDOW, _GREATEST_WINDOW = 1 << 16, 8 << 20
+_OCTETS_AT_ONCE, _LEAST_WINDOW = 16 << 20, 1 << 19
+_OCTETS_OF_MANY, _LEAST_OF_MANY = 256 << 20, 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,13 @@ def slices(streams: Sequence[Stream], times: Times, how: Arrangement) -> list[Sl
 
 
 def _frugal(stream: Stream, number: int) -> Stream:
-    """The stream, read in smaller windows and not kept open where it is one of many."""
-    if number <= _MANY or not isinstance(stream, FileStream):
+    """The stream, read in smaller windows where it is one of several, and not kept open where of many."""
+    if number == 1 or not isinstance(stream, FileStream):
         return stream
-    return replace(stream, octets=min(max(_OCTETS_OF_MANY // number, _LEAST_WINDOW), _GREATEST_WINDOW))
+    octets = min(max(_OCTETS_AT_ONCE // number, _LEAST_WINDOW), WINDOW)
+    if number > _MANY:
+        octets = max(_OCTETS_OF_MANY // number, _LEAST_OF_MANY)
+    return replace(stream, octets=octets, kept_open=number <= _MANY)
 
 
 def arranged(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from pcap2arrow.writing.packets import Packets
 
+_AT_ONCE = 2
 _WAITING_ROWS = 1 << 18
 """Packets that may wait before their turn, so that many small captures are merged at once."""
 
@@ -26,26 +28,33 @@ class Run:
 
 @dataclass(slots=True)
 class _Open:
-    """A run that was begun: the ``packets`` of it that wait, and the batch ``following``, None after the last.
+    """A run that was begun: the ``packets`` of it that wait, and the batch that follows, made by another thread.
 
-    With the last batch, whatever made it is closed already: of small captures none stays open.
+    When the last batch is there, whatever made it is closed already: of small captures none stays open.
     """
 
     place: int
     batches: Iterator[Packets]
+    executor: Executor
     packets: Packets | None = None
-    following: Packets | None = None
+    _coming: Future[Packets | None] | None = None
 
     def begin(self) -> None:
+        """Have the first batch, and the second one made."""
         self.packets = self._next()
-        self.following = None if self.packets is None else self._next()
+        self._coming = self.executor.submit(self._next)
 
     def refill(self) -> None:
         """Have at least half a batch, so that few steps take many packets."""
-        while self.following is not None and 2 * self.rows < len(self.following):
+        while (following := self.following) is not None and 2 * self.rows < len(following):
             waiting = self.packets
-            self.packets = self.following if waiting is None else Packets.concat([waiting, self.following])
-            self.following = self._next()
+            self.packets = following if waiting is None else Packets.concat([waiting, following])
+            self._coming = self.executor.submit(self._next)
+
+    @property
+    def following(self) -> Packets | None:
+        """The batch that follows, None after the last."""
+        return None if self._coming is None else self._coming.result()
 
     def _next(self) -> Packets | None:
         return next((batch for batch in self.batches if len(batch)), None)
@@ -91,13 +100,18 @@ def merge(runs: Sequence[Run]) -> Iterator[Packets]:
     if len(runs) == 1:
         yield from runs[0].batches
         return
+    with ThreadPoolExecutor(_AT_ONCE) as executor:
+        yield from _merge(runs, executor)
+
+
+def _merge(runs: Sequence[Run], executor: Executor) -> Iterator[Packets]:
     later = sorted(range(len(runs)), key=lambda place: runs[place].bound, reverse=True)
     begun: list[_Open] = []
     while later or begun:
         for run in begun:
             run.refill()
         begun = [run for run in begun if run.rows]
-        begun += _begin(runs, later, begun)
+        begun += _begin(runs, later, begun, executor)
         if not begun:
             continue
         begun.sort(key=lambda run: run.place)
@@ -113,7 +127,9 @@ def merge(runs: Sequence[Run]) -> Iterator[Packets]:
             yield packets.take(np.argsort(packets.order, kind="stable"))
 
 
-def _begin(runs: Sequence[Run], later: list[int], begun: Sequence[_Open]) -> Iterator[_Open]:
+def _begin(
+    runs: Sequence[Run], later: list[int], begun: Sequence[_Open], executor: Executor
+) -> Iterator[_Open]:
     """Begin the runs whose turn may have come, and further ones that overlap with those, while few packets wait."""
     rows = sum(run.rows for run in begun)
     first = min((run.first for run in begun), default=None)
@@ -123,7 +139,7 @@ def _begin(runs: Sequence[Run], later: list[int], begun: Sequence[_Open]) -> Ite
         needed = first is None or bound <= first
         if not needed and (rows > _WAITING_ROWS or last is None or bound > last):
             return
-        run = _Open(later[-1], runs[later.pop()].batches)
+        run = _Open(later[-1], runs[later.pop()].batches, executor)
         run.begin()
         if run.rows:
             rows += run.rows

@@ -75,12 +75,13 @@ class Traits:
 class FileStream:
     """A capture that is read where it is.
 
-    One of very many that are read at once is read in windows of ``octets``, and is closed after each.
+    One of several that are read at once is read in windows of ``octets``, and of very many closed after each.
     """
 
     path: str
     name: str
-    octets: int | None = None
+    octets: int = WINDOW
+    kept_open: bool = True
 
     @property
     def bound(self) -> int:
@@ -110,14 +111,14 @@ class FileStream:
         with open_source(self.path, name=self.name) as source:
             header = read_header(source)
             order = _first_order(source.read(0, 12)) if header is None else header.order
-            octets = WINDOW if self.octets is None or source.compression else self.octets
+            octets = WINDOW if source.compression else self.octets
             for placed, window, left in place_from(source, header, rest, window=octets):
                 if wanted.selection is None:
                     found = placed, for_all(len(placed))
                 else:
                     found = placed, wanted.selection.of_records(placed.records, big_endian=order == ">")
                 _tell_damage(source, window, wanted.damaged)
-                if self.octets is not None and len(placed) and window.end < source.size:
+                if not self.kept_open and len(placed) and window.end < source.size:
                     following = left
                     break
                 yield found
@@ -136,7 +137,8 @@ class FileStream:
         with open_source(self.path, name=self.name) as source:
             header = read_header(source)
             section, order = SectionState(), _first_order(source.read(0, 12))
-            for window, position in read_windows(source, header, Position(0), stop=source.size):
+            windows = read_windows(source, header, Position(0), stop=source.size, window=self.octets)
+            for window, position in windows:
                 section = position.section
                 records = window.records
                 interface = (
