@@ -275,6 +275,7 @@ REFUSED = """
 --dedupe window=x                  | expected sources, window=N (packets) or seconds=S
 --offset c.pcap=1                  | there is no capture of the name 'c.pcap'
 --offset 1                         | expected NAME=SECONDS
+--offset a.pcap=99999999d          | offset: expected at most a hundred years
 --start 25h                        | hour 25 is not valid
 --start noon                       | not a time
 --tz Nowhere --start 1             | there is no such time zone

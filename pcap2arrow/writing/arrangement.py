@@ -22,6 +22,7 @@ from pcap2arrow.writing.stream import FileStream, Stream
 
 Order = Literal["merged", "concat", "concat-newer"]
 
+_FARTHEST = 100 * 366 * 86400 * 10**9  # so that sums with times of captures fit 64 bits
 _MANY = 64
 _OCTETS_AT_ONCE, _LEAST_WINDOW = 16 << 20, 1 << 19
 _OCTETS_OF_MANY, _LEAST_OF_MANY = 256 << 20, 1 << 16
@@ -45,6 +46,8 @@ class Arrangement:
     def __post_init__(self) -> None:
         if self.order != "merged" and isinstance(self.duplicates, AcrossSources):
             raise UsageError("duplicates of several captures are found where these are merged, not in a row")
+        if any(abs(by) > _FARTHEST for by in self.offsets.values()):
+            raise UsageError("offset: expected at most a hundred years")
 
 
 MERGED = Arrangement()

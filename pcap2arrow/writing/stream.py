@@ -112,22 +112,23 @@ class FileStream:
             header = read_header(source)
             order = _first_order(source.read(0, 12)) if header is None else header.order
             octets = WINDOW if source.compression else self.octets
+            last: tuple[Placed, Chosen] | None = None
+            following: Unit | None = None
             for placed, window, left in place_from(source, header, rest, window=octets):
                 if wanted.selection is None:
                     found = placed, for_all(len(placed))
                 else:
                     found = placed, wanted.selection.of_records(placed.records, big_endian=order == ">")
                 _tell_damage(source, window, wanted.damaged)
-                if not self.kept_open and len(placed) and window.end < source.size:
-                    following = left
+                if not self.kept_open and len(placed):
+                    last, following = found, left if window.end < source.size else None
                     break
                 yield found
-            else:
-                if source.cut:
-                    reason = f"expected the rest of the capture, found {source.cut}"
-                    wanted.damaged(f"{source.name}: offset {source.size}: {reason}")
-                return None
-        yield found
+            if source.cut and following is None:
+                reason = f"expected the rest of the capture, found {source.cut}"
+                wanted.damaged(f"{source.name}: offset {source.size}: {reason}")
+        if last is not None:
+            yield last
         return following
 
     def traits(self, times: TimeRange = EVER) -> Traits:
