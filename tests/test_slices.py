@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pcap2arrow
@@ -275,6 +275,7 @@ def test_slices_at_any_cuts_make_up_the_capture(stamps: list[int], cuts: list[in
         assert sorted(found, key=repr) == sorted(whole, key=repr)
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(sources=st.lists(_STAMPS, min_size=2, max_size=4), octets=st.sampled_from([None, 64, 100, 1000]))
 def test_merges_do_not_depend_on_windows_or_partitions(sources: list[list[int]], octets: int | None) -> None:
     """Nor does what is left out as duplicates; nothing is lost where times step back."""
