@@ -66,7 +66,7 @@ def read_arguments(words: Sequence[str]) -> Arguments:
     from queries.timespec import is_time
 
     try:
-        options, rest = getopt.gnu_getopt(list(words), LETTERS)
+        options, rest = getopt.gnu_getopt(list(words), LETTERS, ["help"])
     except getopt.GetoptError as error:
         raise LetterError(f"{error.msg}\n{USAGE}") from None
     found = Arguments()
@@ -98,7 +98,7 @@ def _take(found: Arguments, letter: str, value: str) -> None:
             found.relative = True
         case "-w":
             found.target = value
-        case "-h":
+        case "-h" | "--help":
             found.help = True
         case "-s" | "-e" | "-f":
             raise UsageError(f"{letter}: sessions are not there yet: leave out -s, -e and -f")
