@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from decimal import Decimal
 
 from pcap2arrow.errors import UsageError
 
@@ -42,5 +41,6 @@ def parse_octets(text: str) -> int:
     if found is None:
         raise UsageError(f"{text!r}: expected a number of octets, such as 100M or 64MiB")
     base = 1024 if found[3] else 1000
-    power = " kmg".index((found[2] or " ").lower())
-    return int(Decimal(found[1]) * base**power)
+    whole, _, part = found[1].partition(".")
+    unit: int = base ** " kmg".index((found[2] or " ").lower())
+    return int(whole + part) * unit // int("1" + "0" * len(part))
