@@ -113,7 +113,7 @@ def _dataset_tasks(dataset: Dataset, filters: Sequence[Filter]) -> Iterator[Call
 
     captures = {live.capture_id: live for live in dataset.snapshot().ordered()}.values()
     stored = [live for live in captures if "frames=stored" in live.options.split()]
-    swapped = _big_endian(dataset, stored)
+    swapped = big_endian_captures(dataset, stored)
     files = [file for live in stored for file in live.files if file.table == "packets"]
     for group in groups(files, filters):
         yield lambda group=group: count_files(filters, dataset, group, big_endian=swapped)  # type: ignore[misc]
@@ -122,7 +122,7 @@ def _dataset_tasks(dataset: Dataset, filters: Sequence[Filter]) -> Iterator[Call
             yield lambda live=live: _count_without_octets(dataset, live, filters)  # type: ignore[misc]
 
 
-def _big_endian(dataset: Dataset, captures: Sequence[LiveCapture]) -> frozenset[int]:
+def big_endian_captures(dataset: Dataset, captures: Sequence[LiveCapture]) -> frozenset[int]:
     """The captures with link headers in the order of a big-endian machine."""
     from queries.filters.compiled import HOST_ORDER_LINK_TYPES
 
@@ -144,7 +144,7 @@ def _count_without_octets(dataset: Dataset, live: LiveCapture, filters: Sequence
 
     files = [file for file in live.files if file.table == "packets"]
     try:
-        swapped = _big_endian(dataset, [live])
+        swapped = big_endian_captures(dataset, [live])
         return total(
             (count_files(filters, dataset, [file], big_endian=swapped) for file in files), len(filters)
         )

@@ -60,11 +60,11 @@ def _run() -> int:
 
 def _explain(error: Exception) -> int:
     """Say on standard error what went wrong; the result is the exit code."""
-    from jobs.cli.output import complain, complain_of_filter
-    from pcap2arrow.errors import FilterError, Pcap2ArrowError, UsageError
+    from jobs.cli.output import complain, complain_of_text
+    from pcap2arrow.errors import FilterError, Pcap2ArrowError, TimeSpecError, UsageError
 
-    if isinstance(error, FilterError):
-        complain_of_filter(error)
+    if isinstance(error, FilterError | TimeSpecError):
+        complain_of_text(error)
         return WRONG_COMMAND
     if isinstance(error, Pcap2ArrowError):
         complain(str(error))

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs.cli.filters import ChosenFilters, chosen_filters, filter_options
 from jobs.cli.options import sources_argument
+from jobs.cli.slices import chosen_times, time_options
+
+if TYPE_CHECKING:
+    from pcap2arrow.times import Times
 
 
 @click.command(short_help="Count packets, all or those that filters select.")
 @sources_argument
 @filter_options
+@time_options
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Threads.  [default: one per processor]"
 )
 def command(sources: tuple[str, ...], workers: int | None, **options: Any) -> int:
-    """Print how many packets all sources hold together, or how many of them a filter selects.
+    """Print how many packets all sources hold together, or how many of them are of a time, or a filter selects.
 
     SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input). A capture that a
     dataset holds under two names counts once. With --filters, every expression of the file is counted in one
@@ -29,36 +34,45 @@ def command(sources: tuple[str, ...], workers: int | None, **options: Any) -> in
     pcap2arrow count captures/ more.pcap.gz
     pcap2arrow count dataset -f 'tcp port 443 and net 10.0.0.0/8'
     pcap2arrow count dataset --filters expressions.txt
+    pcap2arrow count dataset --start 2024-05-01T12:00 --end +15m --tz Europe/Berlin
     """
+    times = chosen_times(**{name: options.pop(name) for name in ("start", "end", "tz")})
     chosen = chosen_filters(**options)
     if chosen.one is None and chosen.lines is None:
-        return _count_all(sources)
-    return _count_selected(sources, chosen, workers)
+        return _count_all(sources, times)
+    return _count_selected(sources, times, chosen, workers)
 
 
-def _count_all(sources: tuple[str, ...]) -> int:
+def _count_all(sources: tuple[str, ...], times: Times) -> int:
     from jobs.cli.output import complain
     from jobs.count import count
+    from jobs.slices import count_slices
 
-    counted = count(sources)
+    counted = count_slices(sources, times) if times else count(sources)
     click.echo(counted.packets)
     for error in counted.errors:
         complain(error)
     return 1 if counted.errors else 0
 
 
-def _count_selected(sources: tuple[str, ...], chosen: ChosenFilters, workers: int | None) -> int:
-    from jobs.cli.output import complain, complain_of_filter
+def _count_selected(
+    sources: tuple[str, ...], times: Times, chosen: ChosenFilters, workers: int | None
+) -> int:
+    from jobs.cli.output import complain, complain_of_text
     from jobs.count import count_selected, counted_lines, filter_warnings
+    from jobs.slices import count_slices_selected
 
-    counted = count_selected(sources, chosen.filters, workers=workers)
+    if times:
+        counted = count_slices_selected(sources, times, chosen.filters, workers=workers)
+    else:
+        counted = count_selected(sources, chosen.filters, workers=workers)
     for warning in filter_warnings(chosen.filters, counted.tally):
         complain(warning)
     lines = counted_lines(chosen.lines or [], counted.tally)
     if chosen.one is not None:
         wrong = counted.tally.refusal(0)
         if wrong is not None:
-            complain_of_filter(wrong)
+            complain_of_text(wrong)
             return 2
         click.echo(counted.tally.packets[0])
     for line in lines:

@@ -55,7 +55,7 @@ def command(expression: tuple[str, ...], link_type: int, as_json: bool, **option
     pcap2arrow explain tcp port 80 --link-type LINUX_SLL --json
     """
     from jobs.cli.filters import chosen_filters
-    from jobs.cli.output import complain_of_filter
+    from jobs.cli.output import complain_of_text
     from pcap2arrow.errors import FilterError
     from queries.filters.explain import explain
 
@@ -74,7 +74,7 @@ def command(expression: tuple[str, ...], link_type: int, as_json: bool, **option
     else:
         _print(explained)
         if error is not None:
-            complain_of_filter(error)
+            complain_of_text(error)
     return 0 if error is None else WRONG
 
 

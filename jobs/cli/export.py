@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 from jobs.cli.filters import ChosenFilters, chosen_filters, filter_options
-from jobs.cli.options import sources_argument
+from jobs.cli.options import sources_argument, taken
+from jobs.cli.slices import (
+    ARRANGEMENT,
+    SPLIT,
+    arrangement_options,
+    chosen_arrangement,
+    chosen_split,
+    chosen_times,
+    split_options,
+    time_options,
+)
 
 
 @click.command(short_help="Write packets or whole captures back out.")
@@ -22,6 +32,7 @@ from jobs.cli.options import sources_argument
     help="File to write, - for standard output; a folder with --filters.",
 )
 @filter_options
+@time_options
 @click.option("--capture", metavar="NAME", help="Only the capture of that name.")
 @click.option(
     "--format",
@@ -31,19 +42,25 @@ from jobs.cli.options import sources_argument
     help="auto: pcap where it can hold the packets, else nspcap (nanoseconds), else pcapng.",
 )
 @click.option("--snaplen", type=click.IntRange(min=1), metavar="N", help="Cut packets to N octets.")
+@arrangement_options
+@split_options
 def command(sources: tuple[str, ...], target: str, **options: Any) -> int:
-    """Write the packets of all sources, or those that a filter selects, merged by time to one capture.
+    """Write the packets of all sources, or those of a time or that a filter selects, merged by time to one capture.
 
     SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input). With --filters, -w names
     a folder, which gets a capture for each expression of the file, all in one pass: 001-tcp-port-443.pcap for
     "tcp port 443" in line 1. With --format original, captures are written as they were, octet for octet
     (decompressed, if they were compressed): one with --capture NAME, or all of them with -w DIRECTORY/, each
-    under its name.
+    under its name. --every, --max-bytes and --max-packets write one file after another: -w is a pattern of
+    strftime for their names, or one that gets a number and the time (all_00000_20240501120000.pcap).
 
     \b
     pcap2arrow export dataset -w all.pcapng
     pcap2arrow export dataset -f 'tcp port 443 and net 10.0.0.0/8' -w https.pcap
     pcap2arrow export dataset -w - | tcpdump -r -
+    pcap2arrow export dataset --start 2024-05-01T12:00:00Z --end +15m -w noon.pcap
+    pcap2arrow export a.pcap b.pcap --offset b.pcap=-0.35 --dedupe sources -w both.pcap
+    pcap2arrow export dataset --every 1h -w 'out-%Y%m%d-%H%M%S.pcap' --tz Europe/Berlin
     pcap2arrow export dataset --filters expressions.txt -w captures/
     pcap2arrow export dataset --capture monday.pcap --format original -w monday.pcap
     pcap2arrow export dataset --format original -w captures/
@@ -51,6 +68,9 @@ def command(sources: tuple[str, ...], target: str, **options: Any) -> int:
     if target == "-" and sys.stdout.isatty():
         raise click.UsageError("standard output is a terminal: name a file, or use a pipe")
     settings = {name: options.pop(name) for name in ("capture", "format", "snaplen")}
+    settings["split"] = chosen_split(tz=options["tz"], **taken(options, SPLIT))
+    settings["times"] = chosen_times(**taken(options, ("start", "end", "tz")))
+    settings["arrangement"] = chosen_arrangement(**taken(options, ARRANGEMENT))
     chosen = chosen_filters(**options)
     if chosen.one is None and chosen.lines is None:
         return _export_all(sources, target, settings)
@@ -73,11 +93,14 @@ def _export_selected(
     from jobs.cli.output import complain
     from jobs.export import export_filtered, export_lines
 
+    if settings["split"] is not None and chosen.one is None:
+        raise click.UsageError("--filters writes a capture for each expression: it can't be split")
     if chosen.one is not None:
         done = export_filtered(sources, target, chosen.one, **settings)
     elif target == "-":
         raise click.UsageError("--filters writes several captures: name a folder with -w")
     else:
+        settings.pop("split")
         done = export_lines(sources, target, chosen.lines or [], **settings)
     for reason in (*done.warnings, *done.errors):
         complain(reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -25,6 +25,11 @@ def checked(parse: Callable[[str], Any]) -> _Callback:
             raise click.BadParameter(str(error), context, parameter) from error
 
     return callback
+
+
+def taken(options: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Those of the options, taken out of them."""
+    return {name: options.pop(name) for name in names}
 
 
 def _source(argument: str) -> str:

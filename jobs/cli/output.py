@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from jobs.reports import printable
-from pcap2arrow.errors import FilterError
+from pcap2arrow.errors import FilterError, TimeSpecError
 
 _UNBOUNDED = 1_000_000  # columns
 
@@ -19,8 +19,8 @@ def complain(message: str) -> None:
     print(f"pcap2arrow: {printable(message)}", file=sys.stderr, flush=True)
 
 
-def complain_of_filter(error: FilterError) -> None:
-    """What is wrong with a filter expression, on standard error, with the place underlined below it."""
+def complain_of_text(error: FilterError | TimeSpecError) -> None:
+    """What is wrong with a filter expression or a time, on standard error, with the place underlined below it."""
     reason, *excerpt = str(error).split("\n")
     complain(reason)
     for line in excerpt:

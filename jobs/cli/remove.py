@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from jobs.cli.options import checked, dataset_argument
-from jobs.cli.times import parse_time
+from jobs.cli.options import dataset_argument
+from jobs.cli.slices import TIMES, zone_option
 
 
 @click.command(short_help="Take captures out of a dataset.")
@@ -13,11 +13,11 @@ from jobs.cli.times import parse_time
 @click.argument("names", nargs=-1, metavar="[NAME...]")
 @click.option(
     "--before",
-    callback=checked(parse_time),
     metavar="T",
-    help="Take out every capture whose packets are all earlier: ISO 8601 with a zone, or seconds since 1970.",
+    help=f"Take out every capture whose packets are all earlier. {TIMES}",
 )
-def command(dataset: str, names: tuple[str, ...], before: int | None) -> None:
+@zone_option
+def command(dataset: str, names: tuple[str, ...], before: str | None, tz: str | None) -> None:
     """Take captures out of a dataset, all at once, and print their names; their files go at the next vacuum.
 
     \b
@@ -31,8 +31,19 @@ def command(dataset: str, names: tuple[str, ...], before: int | None) -> None:
     if not names and before is None:
         raise click.UsageError("name captures, or give --before")
     try:
-        removed = remove(dataset, names, before=before)
+        time = None if before is None else _time(dataset, before, tz)
+        removed = remove(dataset, names, before=time)
     except ConflictError as error:
         raise click.UsageError(str(error)) from error
     for name in removed:
         say(name)
+
+
+def _time(dataset: str, text: str, tz: str | None) -> int:
+    from pcap2arrow.dataset.log import open_dataset
+    from queries.timespec import parse_time
+    from queries.zones import resolve_zone
+
+    captures = open_dataset(dataset).snapshot().captures.values()
+    first = min((c.first_time for c in captures if c.first_time is not None), default=None)
+    return parse_time(text, base=first, zone=resolve_zone(tz))

@@ -7,22 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobs.cli.original import AsTheOriginal
+
 if TYPE_CHECKING:
     from jobs.tcpdump import Outcome
 
 FAILED = 1
 
 
-class _AsTheOriginal(click.Command):
-    """A command whose words are read by the original's rules, not by click's."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.params = {"words": tuple(args)}
-        return []
-
-
 @click.command(
-    cls=_AsTheOriginal,
+    cls=AsTheOriginal,
     short_help="Filter, count and copy captures with tcpdump's letters.",
     options_metavar="",
     epilog="Expressions are those of pcap-filter(7); pcap2arrow explain EXPR tells what one means.",
@@ -52,7 +46,7 @@ def command(words: tuple[str, ...]) -> int:
     pcap2arrow tcpdump -nr capture.pcap -w https.pcap tcp port 443
     pcap2arrow tcpdump -y EN10MB -d 'vlan and ip'
     """
-    from jobs.cli.output import complain, complain_of_filter
+    from jobs.cli.output import complain, complain_of_text
     from jobs.tcpdump import read_arguments, run
     from pcap2arrow.errors import FilterError, Pcap2ArrowError
 
@@ -62,7 +56,7 @@ def command(words: tuple[str, ...]) -> int:
             return _show(arguments.shown)
         outcome = run(arguments, opened=lambda line: print(line, file=sys.stderr, flush=True))
     except FilterError as error:
-        complain_of_filter(error)
+        complain_of_text(error)
         return FAILED
     except Pcap2ArrowError as error:
         complain(str(error))

@@ -1,17 +1,17 @@
-"""Times and ages as options take them."""
+"""Ages and lengths of time as options take them."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from pcap2arrow.errors import UsageError
 
 _AGE = re.compile(r"(\d{1,9})([smhd]?)", re.ASCII)
+_LENGTH = re.compile(r"([-+]?)(?=[.\d])(\d{1,10})?(?:\.(\d{1,9}))?([smhd]?)", re.ASCII)
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_OCTETS = re.compile(r"(\d{1,18}(?:\.\d{1,6})?)(?:([kKmMgG])(i?)B?)?", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "": "hours", "d": "days"}
-_SECONDS = re.compile(r"([-+]?\d{1,12})(?:\.(\d{1,9}))?", re.ASCII)
-_FRACTION = re.compile(r"(?<=:\d\d)[.,](\d{1,9})(?!\d)", re.ASCII)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_age(text: str) -> timedelta:
@@ -22,24 +22,25 @@ def parse_age(text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def parse_time(text: str) -> int:
-    """Nanoseconds since 1970, from ISO 8601 with a zone or from seconds since 1970.  Raises UsageError."""
-    seconds = _SECONDS.fullmatch(text)
-    if seconds:
-        part = _billionths(seconds[2])
-        return int(seconds[1]) * 10**9 + (-part if text.startswith("-") else part)
-    fraction = _FRACTION.search(text)
-    try:
-        time = datetime.fromisoformat(_FRACTION.sub("", text))
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        expected = "a date and time with a zone, such as 2024-05-01T12:00:00Z, or seconds since 1970"
-        raise UsageError(f"{text!r}: expected {expected}")
-    whole = (time - _EPOCH) // timedelta(seconds=1)
-    return whole * 10**9 + _billionths(fraction[1] if fraction else None)
+def parse_seconds(text: str) -> int:
+    """Nanoseconds of a length of time: ``60`` or ``0.5`` (seconds), ``-2.5``, ``90s``, ``15m``, ``1h``, ``1d``.
+
+    Raises UsageError.
+    """
+    found = _LENGTH.fullmatch(text)
+    if found is None:
+        raise UsageError(f"{text!r}: expected seconds, or a number with s, m, h or d")
+    whole, part = int(found[2] or 0), int((found[3] or "").ljust(9, "0"))
+    length = (whole * 10**9 + part) * _SECONDS[found[4]]
+    return -length if found[1] == "-" else length
 
 
-def _billionths(digits: str | None) -> int:
-    """The digits after a decimal point, as billionths."""
-    return int((digits or "").ljust(9, "0"))
+def parse_octets(text: str) -> int:
+    """A number of octets: ``1000000``, ``10k``, ``100M``, ``1G``, ``1.5GiB``.  Raises UsageError."""
+    found = _OCTETS.fullmatch(text)
+    if found is None:
+        raise UsageError(f"{text!r}: expected a number of octets, such as 100M or 64MiB")
+    base = 1024 if found[3] else 1000
+    whole, _, part = found[1].partition(".")
+    unit: int = base ** " kmg".index((found[2] or " ").lower())
+    return int(whole + part) * unit // int("1" + "0" * len(part))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -82,16 +82,30 @@ def place(
 
     Records count as long as ``memory`` does; without one, until the next window is asked for.
     """
+    return ((placed, window) for placed, window, _ in place_from(source, header, unit, memory=memory))
+
+
+def place_from(
+    source: Source,
+    header: PcapHeader | None,
+    unit: Unit,
+    *,
+    window: int = WINDOW,
+    memory: ManyWindows | None = None,
+) -> Iterator[tuple[Placed, Window, Unit]]:
+    """The same, of windows of so many octets, each with the unit that is left after it."""
     frame, greatest = unit.first_frame, unit.order_before
-    windows = read_windows(source, header, unit.begin, stop=unit.end, marks=unit.marks, memory=memory)
-    for window, _ in windows:
-        records = window.records.compact() if memory else window.records
+    for done, position in read_windows(
+        source, header, unit.begin, stop=unit.end, window=window, marks=unit.marks, memory=memory
+    ):
+        records = done.records.compact() if memory else done.records
         order, known = running_maximum(records.time, records.time_valid, greatest)
         if len(records) and known[-1]:
             greatest = int(order[-1])
         numbers = np.arange(frame, frame + len(records), dtype=np.uint64)
         frame += len(records)
-        yield Placed(records, numbers, order, known, (records.start + window.base).astype(np.uint64)), window
+        placed = Placed(records, numbers, order, known, (records.start + done.base).astype(np.uint64))
+        yield placed, done, replace(unit, begin=position, first_frame=frame, order_before=greatest)
 
 
 def _parts(placed: Placed) -> Iterator[Placed]:

@@ -6,6 +6,7 @@ a thread of its own, a little later; where the interpreter ends in that moment, 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
 from pcap2arrow.errors import DatasetError
 from pcap2arrow.urls import is_url
+
+_STRETCH = 1 << 14
 
 
 def read_file(dataset: Dataset, file: DataFile, *, columns: list[str] | None = None) -> pa.Table:
@@ -39,22 +42,39 @@ def read_rows(
 ) -> pa.Table:
     """Some rows of a file of packets, ascending, or all.
 
-    Columns of octets are binary_view, which need not be copied, but for a minority of the rows: what they are taken
-    from is let go of.  Polars reads octets in half the time that Arrow takes, and all rows faster than those of a
-    filter.
+    Columns of octets are binary_view, which need not be copied, or large_binary for a minority of the rows: what they
+    are taken from is let go of.  Polars reads octets in half the time that Arrow takes, and all rows faster than those
+    of a filter; but where it is not loaded, rows in a row are read by Arrow: loading it takes longer.
     Raises DatasetError where the file is damaged.
     """
+    in_a_row = rows is not None and len(rows) > 0 and int(rows[-1] - rows[0]) + 1 == len(rows)
+    if rows is not None and in_a_row and "polars" not in sys.modules:
+        return _read_stretch(dataset, file, columns, int(rows[0]), len(rows))
     import polars as pl
 
     place = dataset.path_of(file.path)
     try:
         packets = pl.scan_parquet(_readable(dataset, file), hive_partitioning=False, glob=False)
+        if rows is not None and in_a_row:
+            packets, rows = packets.slice(int(rows[0]), len(rows)), None
         found = packets.select(columns).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DatasetError(f"{place}: damaged: {error}") from error
     is_copied = rows is not None and len(rows) < len(found) // 2
     level = pl.CompatLevel.oldest() if is_copied else pl.CompatLevel.newest()
     return (found if rows is None else found[rows]).to_arrow(compat_level=level)
+
+
+def _read_stretch(dataset: Dataset, file: DataFile, columns: list[str], first: int, count: int) -> pa.Table:
+    parts, at = [], 0
+    for batch in read_batches(dataset, file, columns=columns, rows=_STRETCH):
+        begin, end = max(first - at, 0), min(first + count - at, len(batch))
+        if begin < end:
+            parts.append(batch.slice(begin, end - begin))
+        at += len(batch)
+        if at >= first + count:
+            break
+    return pa.concat_tables(parts)
 
 
 def _readable(dataset: Dataset, file: DataFile) -> str | bytes:
@@ -75,6 +95,15 @@ def greatest(dataset: Dataset, file: DataFile, column: str) -> int | None:
         return (
             max(int(of.max) for of in found) if found and all(of and of.has_min_max for of in found) else None
         )
+
+
+def nulls(dataset: Dataset, file: DataFile, column: str) -> int | None:
+    """How many rows have no value in a column, by the file's statistics; None where these tell nothing."""
+    with _open(dataset, file) as opened:
+        groups = [opened.metadata.row_group(k) for k in range(opened.metadata.num_row_groups)]
+        place = opened.metadata.schema.names.index(column)
+        found = [group.column(place).statistics for group in groups]
+        return sum(of.null_count for of in found) if all(of and of.has_null_count for of in found) else None
 
 
 @contextmanager

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pcap2arrow.errors import ExportError, UsageError
-from pcap2arrow.writing.ahead import ahead
+from pcap2arrow.times import EVER, Times
+from pcap2arrow.writing.ahead import ahead, in_turn
+from pcap2arrow.writing.arrangement import MERGED, Arrangement, arranged, slices
+from pcap2arrow.writing.duplicates import Recent
 from pcap2arrow.writing.formats import Format, Layout, check_format, encode, plan_layout
-from pcap2arrow.writing.merge import Run, held_back, merge
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.selection import Selection, Wanted
+from pcap2arrow.writing.slices import Slice
 from pcap2arrow.writing.sources import Sources, open_streams
-from pcap2arrow.writing.stream import Stream, Traits
-from pcap2arrow.writing.target import ExportReport, Target, open_target, write_octets
+from pcap2arrow.writing.split import Split, write_parts
+from pcap2arrow.writing.stream import Traits
+from pcap2arrow.writing.target import STANDARD_OUTPUT, ExportReport, Target, open_target, write_octets
 from pcap2arrow.writing.whole import export_originals
 
 if TYPE_CHECKING:
@@ -29,30 +35,40 @@ def export(
     format: Format = "auto",
     snaplen: int | None = None,
     selection: Selection | None = None,
+    times: Times = EVER,
+    arrangement: Arrangement = MERGED,
+    split: Split | None = None,
 ) -> ExportReport:
     """Write the packets of datasets and captures to one capture, or with ``original`` captures as they were.
 
     ``target`` is a path, ``-`` for standard output, or a binary file.  ``capture`` picks one by its name.  ``format``:
     ``pcap`` (microseconds), ``nspcap`` (nanoseconds), ``pcapng``; ``auto`` takes pcap, with nanoseconds only if a time
     stamp needs them, or pcapng where link types or interfaces differ or a time does not fit.  ``snaplen`` cuts
-    packets.  Several captures are merged by time.  ``selection`` chooses packets; the order is that of all packets,
-    and the format one that could hold them all.  ``original`` writes one capture octet for octet, or, where
-    ``target`` is a folder or ends in ``/``, every capture under its name.
+    packets.  Several captures are merged by time, unless ``arrangement`` says otherwise.  ``times`` is the range that
+    packets lie in; ``selection`` chooses among these; the order is that of all packets, and the format one that could
+    hold all of the range.  With ``split`` one file follows another, and ``target`` is a pattern for their names.
+    ``original`` writes one capture octet for octet, or, where ``target`` is a folder or ends in ``/``, every capture
+    under its name.
 
-    A file appears when it is whole.  Raises ExportError, SourceError, DatasetError, UsageError, FilterError.
+    A file appears when it is whole.  Raises ExportError, SourceError, DatasetError, UsageError, FilterError, and
+    what ``times`` raises where it is a function of the first packet's time.
 
     >>> pcap2arrow.export("dataset", "all.pcap").packets                                          # doctest: +SKIP
     12345
     """
     _check(format, snaplen)
-    if format == "original" and selection is not None:
-        raise UsageError(
-            "original: writes whole captures, not some of their packets: expected another format"
-        )
+    if format == "original" and (selection or times or arrangement != MERGED or split):
+        raise _no_originals()
     with open_streams(sources, capture) as streams:
         if format == "original":
             return export_originals(streams, target)
-        return _export(streams, lambda number, format: target, format, snaplen, selection)[0]
+        ready = _ready(slices(streams, times, arrangement), format, snaplen, selection, arrangement)
+        if split is None:
+            return _write(ready, lambda number, format: target)[0]
+        if not isinstance(target, str | os.PathLike) or os.fspath(target) == STANDARD_OUTPUT:
+            raise UsageError("several files can't go to standard output: expected a pattern for their names")
+        batches = (batch.of_target(number) for batch in ready.batches for number in ready.targets)
+        return write_parts((batch for batch in batches if len(batch)), ready.layout, os.fspath(target), split)
 
 
 def export_each(
@@ -63,6 +79,8 @@ def export_each(
     capture: str | None = None,
     format: Format = "auto",
     snaplen: int | None = None,
+    times: Times = EVER,
+    arrangement: Arrangement = MERGED,
 ) -> dict[int, ExportReport]:
     """Write packets to several captures in one pass over the sources: to each those that are chosen for it.
 
@@ -71,11 +89,18 @@ def export_each(
     """
     _check(format, snaplen)
     if format == "original":
+        raise _no_originals()
+    if isinstance(arrangement.duplicates, Recent):
         raise UsageError(
-            "original: writes whole captures, not some of their packets: expected another format"
+            "duplicates shortly one after another are found for one capture to write, not for several"
         )
     with open_streams(sources, capture) as streams:
-        return _export(streams, target, format, snaplen, selection)
+        ready = _ready(slices(streams, times, arrangement), format, snaplen, selection, arrangement)
+        return _write(ready, target)
+
+
+def _no_originals() -> UsageError:
+    return UsageError("original: writes whole captures, not some of their packets: expected another format")
 
 
 def _check(format: Format, snaplen: int | None) -> None:
@@ -84,31 +109,41 @@ def _check(format: Format, snaplen: int | None) -> None:
         raise UsageError("snaplen: expected a number from 1, and a format other than original")
 
 
-def _export(
-    streams: list[Stream],
-    target: Callable[[int, str], Target],
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Packets to write, and how; ``targets`` are the numbers of the captures that they go to."""
+
+    batches: Iterator[Packets]
+    layout: Layout
+    targets: Sequence[int]
+
+
+def _ready(
+    captures: Sequence[Slice],
     format: Format,
     snaplen: int | None,
     selection: Selection | None,
-) -> dict[int, ExportReport]:
-    if not streams:
+    arrangement: Arrangement,
+) -> _Ready:
+    if not captures:
         raise ExportError("there is no capture to export")
-    traits = [stream.traits() for stream in streams]
+    traits = list(in_turn(capture.traits for capture in captures))
     layout = plan_layout(traits, format, snap_length=snaplen)
-    begun = [0] if selection is None else selection.begin(_link_types(traits))
-    runs = []
-    for stream, of, numbers in zip(streams, traits, layout.numbers, strict=True):
-        wanted = Wanted(selection, is_pcapng=layout.format == "pcapng" and bool(of.blocks))
-        alone = len(streams) == 1
-        packets = stream.packets(numbers, wanted, alone=alone)
-        # A stream that is not alone is held back so that few files are open at once.
-        runs.append(Run(stream.bound, ahead(packets) if alone else held_back(packets)))
+    targets = [0] if selection is None else list(selection.begin(_link_types(traits)))
+    is_pcapng = layout.format == "pcapng"
+    wanted = [Wanted(selection, is_pcapng=is_pcapng and bool(of.blocks)) for of in traits]
+    bounds = [of.bound for of in traits]
+    return _Ready(arranged(captures, bounds, layout.numbers, wanted, arrangement), layout, targets)
+
+
+def _write(ready: _Ready, target: Callable[[int, str], Target]) -> dict[int, ExportReport]:
+    layout = ready.layout
     with ExitStack() as opened:
-        files = {number: opened.enter_context(open_target(target(number, layout.format))) for number in begun}
+        files = {n: opened.enter_context(open_target(target(n, layout.format))) for n in ready.targets}
         octets = {number: write_octets(file, layout.preamble) for number, (file, _) in files.items()}
         counts = dict.fromkeys(files, 0)
         names = {number: name for number, (_, name) in files.items()}
-        for number, rows, records in ahead(_encoded(merge(runs), layout, names)):
+        for number, rows, records in ahead(_encoded(ready.batches, layout, names)):
             octets[number] += write_octets(files[number][0], records)
             counts[number] += rows
     return {number: ExportReport(counts[number], octets[number], (names[number],)) for number in files}

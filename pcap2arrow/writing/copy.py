@@ -16,7 +16,7 @@ from pcap2arrow.savefile.reader import read_header
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.formats import MAGIC, Layout, encode
-from pcap2arrow.writing.merge import Run, held_back, merge
+from pcap2arrow.writing.merge import Run, merge
 from pcap2arrow.writing.original import capture_row
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.selection import Wanted
@@ -126,7 +126,7 @@ def copy(sources: Sequence[Opened], target: Target, how: Copying) -> int:
     Packets are cut to the snap lengths.  Nothing of a source is read after its last packet that is written.  Raises
     ExportError where link types differ, as a pcap holds one, and where a time does not fit.
     """
-    layout = _layout(joint_head([source.head for source in sources]), how)
+    layout = pcap_layout(joint_head([each.head for each in sources]), nanoseconds=how.nanoseconds)
     batches = chain.from_iterable(_limited(_merged(source, how), how.limit) for source in sources)
     count = 0
     with open_target(target) as (file, name):
@@ -152,11 +152,12 @@ def _count(source: Opened, how: Copying) -> int:
     return found
 
 
-def _layout(head: Head, how: Copying) -> Layout:
+def pcap_layout(head: Head, *, nanoseconds: bool) -> Layout:
+    """A little-endian pcap whose header says what that one says.  Raises ExportError where link types differ."""
     if len(head.link_types) > 1:
         link_types = ", ".join(map(str, sorted(head.link_types)))
         raise ExportError(f"a pcap holds one link type, not {link_types}: pcap2arrow export writes a pcapng")
-    name: Literal["pcap", "nspcap"] = "nspcap" if how.nanoseconds else "pcap"
+    name: Literal["pcap", "nspcap"] = "nspcap" if nanoseconds else "pcap"
     link_word = head.link_word & _FCS_BITS | _SAVED_AS.get(head.link_type, head.link_type)
     preamble = struct.pack("<IHHIIII", MAGIC[name], 2, 4, 0, 0, head.snap_length, link_word)
     return Layout(name, preamble, (), head.snap_length, None)
@@ -170,7 +171,7 @@ def _merged(source: Opened, how: Copying) -> Iterator[Packets]:
     ]
     if len(batches) == 1:
         return ahead(batches[0]) if how.limit is None else batches[0]
-    return merge([Run(s.bound, held_back(of)) for s, of in zip(source.streams, batches, strict=True)])
+    return merge([Run(s.bound, of) for s, of in zip(source.streams, batches, strict=True)])
 
 
 def _limited(batches: Iterator[Packets], limit: int | None) -> Iterator[Packets]:

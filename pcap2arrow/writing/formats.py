@@ -25,6 +25,7 @@ _TICKS: dict[str, int] = {"pcap": 10**6, "nspcap": 10**9}
 MAGIC = {"pcap": 0xA1B2C3D4, "nspcap": 0xA1B23C4D}
 """First word of a pcap, by the name of its format."""
 
+_PCAP_HEAD = 16
 _NANOS = 1_000_000_000
 _PCAP_TIMES = range(1 << 32)
 
@@ -144,12 +145,31 @@ def _is_interface(octets: bytes, order: ByteOrder) -> bool:
     return bool(kind == INTERFACE)
 
 
+def record_lengths(packets: Packets, layout: Layout) -> NDArray[np.int64]:
+    """How many octets the record of each packet takes."""
+    caplen = _caplen(packets, layout)
+    return _PCAP_HEAD + caplen if layout.format != "pcapng" else _block_lengths(packets, layout, caplen)[1]
+
+
+def _caplen(packets: Packets, layout: Layout) -> NDArray[np.int64]:
+    return packets.caplen if layout.cut is None else np.minimum(packets.caplen, layout.cut)
+
+
+def _block_lengths(
+    packets: Packets, layout: Layout, caplen: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which packets take simple blocks, and the blocks' lengths."""
+    simple = ~packets.timed & (packets.interface == 0) & (packets.options.length == 0)
+    simple &= caplen == np.minimum(packets.frame_len, layout.first_snap_length)
+    return simple, np.where(simple, 16, 32) + caplen + -caplen % 4 + packets.options.length
+
+
 def encode(packets: Packets, layout: Layout, *, name: str) -> pa.Buffer:
     """The records of packets, one after the other; ``name`` is what errors call the export.
 
     Raises ExportError where a time does not fit the format.
     """
-    caplen = packets.caplen if layout.cut is None else np.minimum(packets.caplen, layout.cut)
+    caplen = _caplen(packets, layout)
     header = packets.header.cut(0, caplen)
     rest = packets.rest.cut(0, caplen - header.length)
     if layout.format == "pcapng":
@@ -167,10 +187,8 @@ def _packet_blocks(
 ) -> pa.Buffer:
     """Enhanced packet blocks; simple ones for packets without a time, where a simple one can hold the packet."""
     _check_times(packets, packets.time, range(1 << 63), name, "a pcapng's of unsigned nanoseconds")
-    simple = ~packets.timed & (packets.interface == 0) & (packets.options.length == 0)
-    simple &= caplen == np.minimum(packets.frame_len, layout.first_snap_length)
+    simple, length = _block_lengths(packets, layout, caplen)
     padding = -caplen % 4
-    length = np.where(simple, 16, 32) + caplen + padding + packets.options.length
     kind, third = (
         np.where(simple, SIMPLE_PACKET, ENHANCED_PACKET),
         np.where(simple, packets.frame_len, packets.interface),

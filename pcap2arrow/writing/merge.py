@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from pcap2arrow.writing.packets import Packets
 
-_Item = TypeVar("_Item")
+_AT_ONCE = 2
+_WAITING_ROWS = 1 << 18
+"""Packets that may wait before their turn, so that many small captures are merged at once."""
+
+_Place = tuple[int, int]
+"""An order, and the place of the run that has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,31 +28,66 @@ class Run:
 
 @dataclass(slots=True)
 class _Open:
-    """A run that was begun: the ``packets`` of it that wait, and what comes after them."""
+    """A run that was begun: the ``packets`` of it that wait, and the batch that follows, made by another thread.
+
+    When the last batch is there, whatever made it is closed already: of small captures none stays open.
+    """
 
     place: int
     batches: Iterator[Packets]
+    executor: Executor
     packets: Packets | None = None
-    ended: bool = False
+    _coming: Future[Packets | None] | None = None
+
+    def begin(self) -> None:
+        """Have the first batch, and the second one made."""
+        self.packets = self._next()
+        self._coming = self.executor.submit(self._next)
 
     def refill(self) -> None:
-        while not self.ended and not (self.packets and len(self.packets)):
-            self.packets = next(self.batches, None)
-            self.ended = self.packets is None
+        """Have at least half a batch, so that few steps take many packets."""
+        while (following := self.following) is not None and 2 * self.rows < len(following):
+            waiting = self.packets
+            self.packets = following if waiting is None else Packets.concat([waiting, following])
+            self._coming = self.executor.submit(self._next)
 
     @property
-    def last(self) -> tuple[int, int]:
+    def following(self) -> Packets | None:
+        """The batch that follows, None after the last."""
+        return None if self._coming is None else self._coming.result()
+
+    def _next(self) -> Packets | None:
+        return next((batch for batch in self.batches if len(batch)), None)
+
+    @property
+    def rows(self) -> int:
+        return 0 if self.packets is None else len(self.packets)
+
+    @property
+    def first(self) -> int:
+        assert self.packets is not None
+        return int(self.packets.order[0])
+
+    @property
+    def last(self) -> _Place:
         assert self.packets is not None
         return int(self.packets.order[-1]), self.place
 
-    def take(self, horizon: tuple[int, int]) -> Packets | None:
-        """Take the packets that come no later than the horizon, an order and the place of the run that has it."""
-        if self.packets is None:
-            return None
+    def take(self, horizon: _Place | None) -> Packets | None:
+        """Take the packets that come no later than the horizon; None where none does."""
+        assert self.packets is not None
+        if horizon is None:
+            taken, self.packets = self.packets, None
+            return taken
         order, place = horizon
+        if self.first > order:
+            return None
         count = int(
             np.searchsorted(self.packets.order, order, side="right" if self.place <= place else "left")
         )
+        if count == len(self.packets):
+            taken, self.packets = self.packets, None
+            return taken
         taken, self.packets = self.packets.take(slice(count)), self.packets.take(slice(count, None))
         return taken if count else None
 
@@ -55,36 +95,54 @@ class _Open:
 def merge(runs: Sequence[Run]) -> Iterator[Packets]:
     """The packets of all runs in one order, in batches.
 
-    A run is begun only when its turn may have come, so that memory holds a batch of those that overlap.
+    A run is begun only when its turn may have come, so that memory holds a batch or two of those that overlap.
     """
     if len(runs) == 1:
         yield from runs[0].batches
         return
-    later = sorted(
-        (_Open(place, run.batches) for place, run in enumerate(runs)), key=lambda run: runs[run.place].bound
-    )
+    with ThreadPoolExecutor(_AT_ONCE) as executor:
+        yield from _merge(runs, executor)
+
+
+def _merge(runs: Sequence[Run], executor: Executor) -> Iterator[Packets]:
+    later = sorted(range(len(runs)), key=lambda place: runs[place].bound, reverse=True)
     begun: list[_Open] = []
     while later or begun:
         for run in begun:
             run.refill()
-        begun = [run for run in begun if not run.ended]
-        while later and (not begun or runs[later[0].place].bound <= min(run.last for run in begun)[0]):
-            run = later.pop(0)
-            run.refill()
-            if not run.ended:
-                begun.append(run)
-        if begun:
-            begun.sort(key=lambda run: run.place)
-            horizon = min(run.last for run in begun)
-            ready = [taken for run in begun if (taken := run.take(horizon)) is not None]
-            packets = ready[0] if len(ready) == 1 else Packets.concat(ready)
-            yield packets if len(ready) == 1 else packets.take(np.argsort(packets.order, kind="stable"))
+        begun = [run for run in begun if run.rows]
+        begun += _begin(runs, later, begun, executor)
+        if not begun:
+            continue
+        begun.sort(key=lambda run: run.place)
+        horizon = min((run.last for run in begun if run.following is not None), default=None)
+        if later:
+            before_later = runs[later[-1]].bound - 1, len(runs)
+            horizon = before_later if horizon is None else min(horizon, before_later)
+        ready = [taken for run in begun if (taken := run.take(horizon)) is not None]
+        if len(ready) == 1:
+            yield ready[0]
+        elif ready:
+            packets = Packets.concat(ready)
+            yield packets.take(np.argsort(packets.order, kind="stable"))
 
 
-def held_back(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The items, each only once the next is there: with the last one, whatever made them is closed already."""
-    for last in items:
-        for item in items:
-            yield last
-            last = item
-        yield last
+def _begin(
+    runs: Sequence[Run], later: list[int], begun: Sequence[_Open], executor: Executor
+) -> Iterator[_Open]:
+    """Begin the runs whose turn may have come, and further ones that overlap with those, while few packets wait."""
+    rows = sum(run.rows for run in begun)
+    first = min((run.first for run in begun), default=None)
+    last = max((run.last[0] for run in begun), default=None)
+    while later:
+        bound = runs[later[-1]].bound
+        needed = first is None or bound <= first
+        if not needed and (rows > _WAITING_ROWS or last is None or bound > last):
+            return
+        run = _Open(later[-1], runs[later.pop()].batches, executor)
+        run.begin()
+        if run.rows:
+            rows += run.rows
+            first = run.first if first is None else min(first, run.first)
+            last = run.last[0] if last is None else max(last, run.last[0])
+            yield run

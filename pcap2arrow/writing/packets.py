@@ -35,7 +35,8 @@ class Packets:
     seconds the record of a pcap has written as sub-seconds; ``interface`` counts from 0 in the export; ``header`` and
     ``rest`` are the frame, of which ``caplen`` octets are written; ``options`` those of its pcapng block,
     little-endian, without an end mark of their own.  ``chosen`` says for which captures the packets are, one column
-    each; without columns they are for all.
+    each; without columns they are for all.  ``source`` is the place of the capture that they are from among those of
+    the export.
     """
 
     number: NDArray[np.int64]
@@ -50,6 +51,7 @@ class Packets:
     rest: Octets
     options: Octets
     chosen: Chosen
+    source: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.order)
@@ -130,6 +132,7 @@ def packets_of_table(table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen
         rest=rest,
         options=_options(table["record_extra"], caplen) if wanted.is_pcapng else Octets.empty(len(table)),
         chosen=chosen,
+        source=np.zeros(len(table), np.int32),
     )
     rows = rows_of(chosen)
     return whole if rows is None else whole.take(rows)
@@ -161,6 +164,7 @@ def packets_of_records(placed: Placed, numbers: NDArray[np.int64], chosen: Chose
         rest=Octets.empty(len(placed)),
         options=_options(record_extra(records), caplen) if wanted.is_pcapng else Octets.empty(len(placed)),
         chosen=chosen,
+        source=np.zeros(len(placed), np.int32),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 
 from pcap2arrow.conversion.packets import Placed
 from pcap2arrow.conversion.plan import Unit
-from pcap2arrow.conversion.unit import place
+from pcap2arrow.conversion.unit import place_from
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.files import greatest, read_batches, read_file, read_rows
 from pcap2arrow.savefile.batch import Window
-from pcap2arrow.savefile.pcap import ByteOrder, PcapHeader
+from pcap2arrow.savefile.pcap import ByteOrder, PcapHeader, effective_snap_length
 from pcap2arrow.savefile.pcapng import Interface, SectionState, starts_section
-from pcap2arrow.savefile.reader import Position, read_header, read_windows
+from pcap2arrow.savefile.reader import WINDOW, Position, read_header, read_windows
 from pcap2arrow.savefile.source import Source, open_source
+from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.writing.ahead import in_turn
+from pcap2arrow.writing.of_files import packets_in
 from pcap2arrow.writing.original import capture_row, units
 from pcap2arrow.writing.packets import (
     BEFORE_ANY_TIME,
@@ -65,14 +67,20 @@ class Traits:
     least: int | None
     greatest: int | None
     finer: bool
+    bound: int = BEFORE_ANY_TIME
 
 
 @dataclass(frozen=True, slots=True)
 class FileStream:
-    """A capture that is read where it is."""
+    """A capture that is read where it is.
+
+    One of several that are read at once is read in windows of ``octets``, and of very many closed after each.
+    """
 
     path: str
     name: str
+    octets: int = WINDOW
+    kept_open: bool = True
 
     @property
     def bound(self) -> int:
@@ -93,33 +101,53 @@ class FileStream:
         return (chosen for _, chosen in self._windows(wanted))
 
     def _windows(self, wanted: Wanted) -> Iterator[tuple[Placed, Chosen]]:
+        rest: Unit | None = Unit(0, "", Position(0), 1 << 63, 0, 1, None)
+        while rest is not None:
+            rest = yield from self._opened(rest, wanted)
+
+    def _opened(self, rest: Unit, wanted: Wanted) -> Generator[tuple[Placed, Chosen], None, Unit | None]:
+        """What is read while the file is open, from a place on; the result is what is left."""
         with open_source(self.path, name=self.name) as source:
             header = read_header(source)
             order = _first_order(source.read(0, 12)) if header is None else header.order
-            everything = Unit(0, "", Position(0), source.size, 0, 1, None)
-            for placed, window in place(source, header, everything):
+            octets = WINDOW if source.compression else self.octets
+            last: tuple[Placed, Chosen] | None = None
+            following: Unit | None = None
+            for placed, window, left in place_from(source, header, rest, window=octets):
                 if wanted.selection is None:
-                    yield placed, for_all(len(placed))
+                    found = placed, for_all(len(placed))
                 else:
-                    yield placed, wanted.selection.of_records(placed.records, big_endian=order == ">")
+                    found = placed, wanted.selection.of_records(placed.records, big_endian=order == ">")
                 _tell_damage(source, window, wanted.damaged)
-            if source.cut:
+                if not self.kept_open and len(placed):
+                    last, following = found, left if window.end < source.size else None
+                    break
+                yield found
+            if source.cut and following is None:
                 reason = f"expected the rest of the capture, found {source.cut}"
                 wanted.damaged(f"{source.name}: offset {source.size}: {reason}")
+        if last is not None:
+            yield last
+        return following
 
-    def traits(self) -> Traits:
-        """Read the capture once through.  Raises FormatError where it is none."""
+    def traits(self, times: TimeRange = EVER) -> Traits:
+        """What the packets of that time add up to, by reading the capture.  Raises FormatError where it is none."""
         blocks: list[Block] = []
         seen = _Seen()
         with open_source(self.path, name=self.name) as source:
             header = read_header(source)
             section, order = SectionState(), _first_order(source.read(0, 12))
-            for window, position in read_windows(source, header, Position(0), stop=source.size):
+            windows = read_windows(source, header, Position(0), stop=source.size, window=self.octets)
+            for window, position in windows:
                 section = position.section
                 records = window.records
                 interface = (
                     records.interface if records.interface is not None else np.zeros(len(records), np.uint16)
                 )
+                seen.begin(records.time, records.time_valid)
+                if times:
+                    inside = times.which(records.time, records.time_valid)
+                    records, interface = records.rows(inside), interface[inside]
                 seen.add(records.time[records.time_valid], interface, records.caplen)
                 for gap in window.gaps if header is None else ():
                     if gap.kind == "block":
@@ -207,8 +235,8 @@ class TableStream:
         for file in files:
             yield file, wanted.selection.of_file(self.dataset, file, big_endian=is_big)
 
-    def traits(self) -> Traits:
-        """What the capture's row and its files' statistics say, or a few columns where these do not."""
+    def traits(self, times: TimeRange = EVER) -> Traits:
+        """What the packets of that time add up to: by the capture's row, its files' statistics, or a few columns."""
         row = capture_row(self.dataset, self.capture)
         files = [file for unit in units(self.capture) for file in unit]
         packets = [file for file in files if file.table == "packets"]
@@ -220,30 +248,46 @@ class TableStream:
                         read_file(self.dataset, file, columns=["kind", "offset", "content"])
                     )
             interfaces = tuple(Interface(**interface) for interface in row["interfaces"])
-            return self._seen(packets).traits(interfaces, _in_section_order(blocks), fcs_present=False)
+            return self._traits(packets, times, interfaces, _in_section_order(blocks))
         interface = Interface(0, row["link_word"] & 0xFFFF, row["snap_length"], fcs_len=row["fcs_len"])
-        longest = [greatest(self.dataset, file, "caplen") for file in packets]
-        if row["ticks"] > _MICROSECONDS or None in longest:
-            return self._seen(packets).traits((interface,), (), fcs_present=row["fcs_present"])
+        lengths = [greatest(self.dataset, file, "caplen") for file in packets]
+        longest = max((length for length in lengths if length is not None), default=0)
+        exceeding = times and longest > effective_snap_length(interface.snap_length, interface.link_type)
+        if row["ticks"] > _MICROSECONDS or None in lengths or exceeding:
+            return self._traits(packets, times, (interface,), (), fcs_present=row["fcs_present"])
         return Traits(
             interfaces=(interface,),
-            used=frozenset([0] if packets else []),
+            used=frozenset(
+                [0] if any(packets_in(self.dataset, file, times).any() for file in packets) else []
+            ),
             blocks=(),
             fcs_present=row["fcs_present"],
-            max_caplen=max((length for length in longest if length is not None), default=0),
+            max_caplen=longest,
             least=row["min_time"],
             greatest=row["max_time"],
             finer=False,
+            bound=self.bound,
         )
 
-    def _seen(self, files: list[DataFile]) -> _Seen:
-        seen = _Seen()
+    def _traits(
+        self,
+        files: list[DataFile],
+        times: TimeRange,
+        interfaces: tuple[Interface, ...],
+        blocks: tuple[Block, ...],
+        *,
+        fcs_present: bool = False,
+    ) -> Traits:
+        """By columns."""
+        seen = _Seen(self.bound)
         for file in files:
             table = read_file(self.dataset, file, columns=["time", "interface_id", "caplen"])
+            if times:
+                table = table.filter(pa.array(packets_in(self.dataset, file, times)))
             interface = table["interface_id"].fill_null(0).to_numpy()
-            time = table["time"].drop_null().cast(pa.int64()).to_numpy()
-            seen.add(time, interface, table["caplen"].to_numpy())
-        return seen
+            stamps = table["time"].drop_null().cast(pa.int64()).to_numpy()
+            seen.add(stamps, interface, table["caplen"].to_numpy())
+        return seen.traits(interfaces, blocks, fcs_present=fcs_present)
 
 
 Stream = FileStream | TableStream
@@ -276,12 +320,18 @@ def _tell_damage(source: Source, window: Window, damaged: Callable[[str], None])
 class _Seen:
     """What the packets of a capture add up to."""
 
-    def __init__(self) -> None:
+    def __init__(self, bound: int | None = None) -> None:
+        self._bound = bound
         self._used: set[int] = set()
         self._max_caplen = 0
         self._least: int | None = None
         self._greatest: int | None = None
         self._finer = False
+
+    def begin(self, time: NDArray[np.int64], timed: NDArray[np.bool_]) -> None:
+        """Tell the first packets of the capture: the time of the first is a bound of their orders."""
+        if self._bound is None and len(time):
+            self._bound = int(time[0]) if timed[0] else BEFORE_ANY_TIME
 
     def add(self, time: NDArray[np.int64], interface: NDArray[Any], caplen: NDArray[Any]) -> None:
         self._used.update(np.unique(interface).tolist())
@@ -296,8 +346,17 @@ class _Seen:
         self, interfaces: tuple[Interface, ...], blocks: tuple[Block, ...], *, fcs_present: bool
     ) -> Traits:
         used = frozenset(self._used)
+        bound = BEFORE_ANY_TIME if self._bound is None else self._bound
         return Traits(
-            interfaces, used, blocks, fcs_present, self._max_caplen, self._least, self._greatest, self._finer
+            interfaces,
+            used,
+            blocks,
+            fcs_present,
+            self._max_caplen,
+            self._least,
+            self._greatest,
+            self._finer,
+            bound,
         )
 
 

@@ -1,0 +1,264 @@
+"""What tcpslice does with its letters, but for sessions: reports times, and writes what lies between two of them."""
+
+from __future__ import annotations
+
+import getopt
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Literal
+
+from pcap2arrow.errors import Pcap2ArrowError, SourceError, UsageError
+
+if TYPE_CHECKING:
+    from pcap2arrow.times import Times
+    from pcap2arrow.writing.arrangement import Arrangement
+    from pcap2arrow.writing.copy import Head
+    from pcap2arrow.writing.formats import Layout
+    from pcap2arrow.writing.packets import Packets
+    from pcap2arrow.writing.slices import Slice, Span
+    from pcap2arrow.writing.stream import Stream
+
+LETTERS = "dDe:f:hlRrs:tvw:"
+USAGE = """\
+Usage: pcap2arrow tcpslice [-DdhlRrtv] [-w file]
+                [start-time [end-time]] file ..."""
+
+Style = Literal["raw", "readable", "ymdhmsu"]
+_STYLES: dict[str, Style] = {"-R": "raw", "-r": "readable", "-t": "ymdhmsu"}
+_NO_TIME = "-"
+
+
+class LetterError(UsageError):
+    """A letter that there is not, or one that lacks its argument."""
+
+
+@dataclass(slots=True)
+class Arguments:
+    """What a command line of tcpslice's asks for.
+
+    ``files`` are captures or datasets, ``start`` and ``end`` times as they stand there.  ``reported`` is the style of
+    the line for each capture, None without; ``range_shown`` asks for the range.
+    """
+
+    files: list[str] = field(default_factory=list)
+    start: str | None = None
+    end: str | None = None
+    target: str = "-"
+    keep_duplicates: bool = False
+    relative: bool = False
+    reported: Style | None = None
+    range_shown: bool = False
+    help: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether packets are to be written, and not times reported."""
+        return not (self.help or self.reported or self.range_shown)
+
+
+def read_arguments(words: Sequence[str]) -> Arguments:
+    """Read a command line as tcpslice does: what looks like a time is one, if it is the first or second argument.
+
+    Raises UsageError where tcpslice would refuse it, and for letters of sessions.
+    """
+    from queries.timespec import is_time
+
+    try:
+        options, rest = getopt.gnu_getopt(list(words), LETTERS, ["help"])
+    except getopt.GetoptError as error:
+        raise LetterError(f"{error.msg}\n{USAGE}") from None
+    found = Arguments()
+    for letter, value in options:
+        _take(found, letter, value)
+        if found.help:
+            return found
+    if sum(letter in _STYLES for letter, _ in options) > 1:
+        raise UsageError("only one of -R, -r, or -t can be specified")
+    if rest and is_time(rest[0]):
+        found.start = rest.pop(0)
+    if rest and is_time(rest[0]):
+        found.end = rest.pop(0)
+    if not rest:
+        raise UsageError("at least one input file must be given")
+    found.files = rest
+    return found
+
+
+def _take(found: Arguments, letter: str, value: str) -> None:
+    match letter:
+        case "-R" | "-r" | "-t":
+            found.reported = _STYLES[letter]
+        case "-d":
+            found.range_shown = True
+        case "-D":
+            found.keep_duplicates = True
+        case "-l":
+            found.relative = True
+        case "-w":
+            found.target = value
+        case "-h" | "--help":
+            found.help = True
+        case "-s" | "-e" | "-f":
+            raise UsageError(f"{letter}: sessions are not there yet: leave out -s, -e and -f")
+
+
+@dataclass(frozen=True, slots=True)
+class _Capture:
+    """A capture as the command line calls it, with what its header says."""
+
+    name: str
+    stream: Stream
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The lines of the reports, and what users should know of the captures."""
+
+    lines: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
+def run(arguments: Arguments, *, zone: tzinfo) -> Outcome:
+    """Do what the command line asks for; times without a zone are local in that one.
+
+    Raises TimeSpecError, UsageError, and errors of sources and targets.
+    """
+    from queries.slices import times_between
+
+    times = times_between(arguments.start, arguments.end, zone=zone)
+    with ExitStack() as stack:
+        captures = [capture for file in arguments.files for capture in _opened(file, stack)]
+        if not arguments.writes:
+            return Outcome(list(_report(captures, arguments, times, zone)))
+        return Outcome(warnings=_write(captures, arguments, times))
+
+
+def _opened(file: str, stack: ExitStack) -> list[_Capture]:
+    from pcap2arrow.writing.copy import read_head
+    from pcap2arrow.writing.sources import open_streams
+    from pcap2arrow.writing.stream import FileStream
+
+    try:
+        streams = stack.enter_context(open_streams(file, None))
+        if len(streams) == 1:
+            return [_Capture(file, streams[0], read_head(streams[0]))]
+        names = [each.name if isinstance(each, FileStream) else each.capture.name for each in streams]
+        return [
+            _Capture(f"{file}/{name}", each, read_head(each))
+            for name, each in zip(names, streams, strict=True)
+        ]
+    except Pcap2ArrowError as error:
+        raise SourceError(f"bad pcap file {file}: {error}") from error
+
+
+def _report(captures: Sequence[_Capture], arguments: Arguments, times: Times, zone: tzinfo) -> Iterator[str]:
+    """Lines of first and last times, and of the range."""
+    from pcap2arrow.writing.slices import span
+
+    spans = [span(capture.stream) for capture in captures]
+    style = arguments.reported or "raw"
+    if arguments.reported:
+        for capture, of in zip(captures, spans, strict=True):
+            written = _writer(style, zone, nanoseconds=capture.head.nanoseconds)
+            yield f"{capture.name}\t{written(of.first)}\t{written(of.last)}"
+    if arguments.range_shown:
+        written = _writer(style, zone, nanoseconds=any(c.head.nanoseconds for c in captures))
+        start, stop = _range(spans, times)
+        yield f"start\t{written(start)}"
+        yield f"stop\t{written(stop)}"
+
+
+def _range(spans: Sequence[Span], times: Times) -> tuple[int | None, int | None]:
+    """Where the range begins and ends: as asked for, else with the first packet and the greatest time."""
+    first = min((of.first for of in spans if of.first is not None), default=None)
+    greatest = max((of.greatest for of in spans if of.greatest is not None), default=None)
+    within = times(first) if callable(times) else times
+    return (
+        first if within.start is None else within.start,
+        greatest if within.end is None else within.end,
+    )
+
+
+def _writer(style: Style, zone: tzinfo, *, nanoseconds: bool) -> Callable[[int | None], str]:
+    from queries.timespec import format_raw, format_readable, format_ymdhmsu
+
+    def written(time: int | None) -> str:
+        if time is None:
+            return _NO_TIME
+        if style == "raw":
+            return format_raw(time, nanoseconds=nanoseconds)
+        if style == "readable":
+            return format_readable(time, zone)
+        return format_ymdhmsu(time, zone, nanoseconds=nanoseconds)
+
+    return written
+
+
+def _write(captures: Sequence[_Capture], arguments: Arguments, times: Times) -> list[str]:
+    """Write the packets; the result is what users should know."""
+    from pcap2arrow.writing.ahead import ahead
+    from pcap2arrow.writing.arrangement import Arrangement, slices
+    from pcap2arrow.writing.duplicates import AcrossSources
+    from pcap2arrow.writing.formats import encode
+    from pcap2arrow.writing.target import open_target, write_octets
+
+    dropping = AcrossSources() if len(captures) > 1 and not arguments.keep_duplicates else None
+    how = Arrangement(relative=arguments.relative, duplicates=dropping)
+    parts = slices([capture.stream for capture in captures], times, how)
+    layout, warnings = _layout(captures, parts)
+    damage: list[str] = []
+    batches = _packets(captures, parts, layout, how, damage.append)
+    stepping_back = 0
+    with open_target(arguments.target) as (file, name):
+        write_octets(file, layout.preamble)
+        for back, records in ahead((_stepping_back(b), encode(b, layout, name=name)) for b in batches):
+            stepping_back += back
+            write_octets(file, records)
+    if stepping_back:
+        were = "packet is" if stepping_back == 1 else "packets are"
+        warnings.append(f"{stepping_back} {were} earlier than one before in the same capture; all were kept")
+    return [*warnings, *damage]
+
+
+def _layout(captures: Sequence[_Capture], parts: Sequence[Slice]) -> tuple[Layout, list[str]]:
+    """A pcap as the first capture's header has it, or where link types differ a pcapng, and a warning that says so."""
+    from jobs.link_types import link_type_text
+    from pcap2arrow.writing.copy import pcap_layout
+    from pcap2arrow.writing.formats import plan_layout
+
+    link_types = frozenset[int]().union(*(capture.head.link_types for capture in captures))
+    nanoseconds = any(capture.head.nanoseconds for capture in captures)
+    if len(link_types) <= 1:
+        return pcap_layout(captures[0].head, nanoseconds=nanoseconds), []
+    first = captures[0]
+    other = next((c for c in captures if c.head.link_types != first.head.link_types), first)
+    told = ", ".join(map(link_type_text, sorted(other.head.link_types)))
+    reason = f"file {other.name!r} has link type {told}, and the first file {first.name!r} has "
+    reason += ", ".join(map(link_type_text, sorted(first.head.link_types)))
+    layout = plan_layout([part.traits() for part in parts], "pcapng", snap_length=None)
+    return layout, [f"{reason}: this is a pcapng"]
+
+
+def _packets(
+    captures: Sequence[_Capture],
+    parts: Sequence[Slice],
+    layout: Layout,
+    how: Arrangement,
+    damaged: Callable[[str], None],
+) -> Iterator[Packets]:
+    import numpy as np
+
+    from pcap2arrow.writing.arrangement import arranged
+    from pcap2arrow.writing.selection import Wanted
+
+    is_pcapng = layout.format == "pcapng"
+    numbers = layout.numbers or tuple(np.zeros(c.head.interfaces, np.int64) for c in captures)
+    wanted = [Wanted(as_seen=True, is_pcapng=is_pcapng, damaged=damaged) for _ in parts]
+    return arranged(parts, [part.bound() for part in parts], numbers, wanted, how)
+
+
+def _stepping_back(packets: Packets) -> int:
+    return int((packets.timed & (packets.time < packets.order)).sum())

@@ -1,0 +1,199 @@
+"""Stretches of captures in time, on their own clocks or moved."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pcap2arrow.reading.files import nulls, read_file
+from pcap2arrow.savefile.reader import WINDOW, Position, read_header, read_windows
+from pcap2arrow.savefile.source import open_source
+from pcap2arrow.times import EVER, TimeRange
+from pcap2arrow.writing.of_files import file_meets, is_timed, packets_in
+from pcap2arrow.writing.original import capture_row
+from pcap2arrow.writing.packets import BEFORE_ANY_TIME, Packets
+from pcap2arrow.writing.selection import Chosen, Selection, Wanted
+from pcap2arrow.writing.stream import FileStream, Stream, TableStream, Traits
+
+if TYPE_CHECKING:
+    from pcap2arrow.dataset.log import Dataset
+    from pcap2arrow.dataset.snapshot import DataFile
+    from pcap2arrow.savefile.batch import Records
+
+_FIRST_WINDOW = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The packets of a capture whose times lie in a range; the times are moved by ``shift`` nanoseconds at the end.
+
+    ``times`` are those of the capture's clock.  Of a dataset only the files are read that can hold some.
+    """
+
+    stream: Stream
+    times: TimeRange = EVER
+    shift: int = 0
+
+    @classmethod
+    def of(cls, stream: Stream, times: TimeRange = EVER, *, shift: int = 0) -> Slice:
+        """The packets of a capture that lie in a range once they are moved."""
+        own = times.moved(-shift)
+        return cls(_narrowed(stream, own), own, shift)
+
+    def packets(
+        self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False
+    ) -> Iterator[Packets]:
+        """The packets, in batches, as the stream gives them."""
+        if self.times:
+            wanted = replace(wanted, selection=_InTime(self.times, wanted.selection))
+        for batch in self.stream.packets(numbers, wanted, alone=alone):
+            yield self._moved(batch)
+
+    def chosen(self, wanted: Wanted) -> Iterator[Chosen]:
+        """Which of the packets of the files that are read are wanted, and lie in the range; in batches."""
+        if self.times:
+            wanted = replace(wanted, selection=_InTime(self.times, wanted.selection))
+        return self.stream.chosen(wanted)
+
+    def bound(self) -> int:
+        """An order that no packet's is below, by the dataset's log or the capture's first packet."""
+        stream = self.stream
+        bound = stream.bound if isinstance(stream, TableStream) else _first_order(stream)
+        return _moved_order(bound, self.shift)
+
+    def traits(self) -> Traits:
+        """What the packets add up to."""
+        found = self.stream.traits(self.times)
+        if not self.shift:
+            return found
+        bounds = (found.least, found.greatest)
+        least, greatest = (None if time is None else time + self.shift for time in bounds)
+        moved = replace(found, least=least, greatest=greatest, finer=found.finer or bool(self.shift % 1000))
+        return replace(moved, bound=_moved_order(found.bound, self.shift))
+
+    def _moved(self, batch: Packets) -> Packets:
+        if not self.shift:
+            return batch
+        ordered = batch.order != BEFORE_ANY_TIME
+        return replace(
+            batch,
+            order=np.where(ordered, batch.order + self.shift, batch.order),
+            time=np.where(batch.timed, batch.time + self.shift, batch.time),
+        )
+
+
+def _moved_order(order: int, shift: int) -> int:
+    return order if order == BEFORE_ANY_TIME else order + shift
+
+
+def _narrowed(stream: Stream, times: TimeRange) -> Stream:
+    """The stream without the files of packets of other times."""
+    if not times or not isinstance(stream, TableStream):
+        return stream
+    files = tuple(f for f in stream.capture.files if f.table != "packets" or file_meets(f, times))
+    packets = sum(file.rows for file in files if file.table == "packets")
+    return TableStream(stream.dataset, replace(stream.capture, files=files, packets=packets))
+
+
+@dataclass(frozen=True, slots=True)
+class _InTime:
+    """A selection of packets of a range of time, of those another one chooses."""
+
+    times: TimeRange
+    others: Selection | None
+
+    def begin(self, link_types: Collection[int]) -> Collection[int]:
+        return [0] if self.others is None else self.others.begin(link_types)
+
+    def of_records(self, records: Records, *, big_endian: bool) -> Chosen:
+        inside = self.times.which(records.time, records.time_valid)
+        if self.others is None:
+            return inside[:, None]
+        found = self.others.of_records(records.rows(inside), big_endian=big_endian)
+        chosen = np.zeros((len(records), found.shape[1]), np.bool_)
+        chosen[inside] = found
+        return chosen
+
+    def of_file(self, dataset: Dataset, file: DataFile, *, big_endian: bool) -> Chosen:
+        inside = packets_in(dataset, file, self.times)[:, None]
+        if self.others is None:
+            return inside
+        return self.others.of_file(dataset, file, big_endian=big_endian) & inside
+
+
+def first_time(stream: Stream) -> int | None:
+    """The time of the first packet of a capture that has one; None where none has."""
+    if isinstance(stream, TableStream):
+        return stream.capture.first_time
+    for records in _records(stream, octets=_FIRST_WINDOW):
+        timed = records.time[records.time_valid]
+        if len(timed):
+            return int(timed[0])
+    return None
+
+
+def _first_order(stream: FileStream) -> int:
+    first = next((records for records in _records(stream, octets=_FIRST_WINDOW) if len(records)), None)
+    return int(first.time[0]) if first is not None and first.time_valid[0] else BEFORE_ANY_TIME
+
+
+def _records(stream: FileStream, *, octets: int = WINDOW) -> Iterator[Records]:
+    """The records of a capture in windows of so many octets."""
+    with open_source(stream.path, name=stream.name) as source:
+        header = read_header(source)
+        for window, _ in read_windows(source, header, Position(0), stop=source.size, window=octets):
+            yield window.records
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The times of a capture's ``first`` and ``last`` packet (of those that have one), and the ``greatest`` of all.
+
+    ``packets`` are all of the capture's, of which ``stepping_back`` are earlier than one before them.
+    """
+
+    first: int | None = None
+    last: int | None = None
+    greatest: int | None = None
+    packets: int = 0
+    stepping_back: int = 0
+
+
+def span(stream: Stream) -> Span:
+    """What the times of a capture's packets span.  Raises FormatError where it is none."""
+    if isinstance(stream, TableStream):
+        return _span_of_table(stream)
+    first: int | None = None
+    last: int | None = None
+    greatest: int | None = None
+    packets = stepping_back = 0
+    for records in _records(stream):
+        packets += len(records)
+        time = records.time[records.time_valid]
+        if not len(time):
+            continue
+        first, last = int(time[0]) if first is None else first, int(time[-1])
+        order = np.maximum(np.maximum.accumulate(time), first if greatest is None else greatest)
+        stepping_back += int((time < order).sum())
+        greatest = int(order[-1])
+    return Span(first, last, greatest, packets, stepping_back)
+
+
+def _span_of_table(stream: TableStream) -> Span:
+    row = capture_row(stream.dataset, stream.capture)
+    first, last = (None if row[name] is None else int(row[name]) for name in ("first_ns", "last_ns"))
+    files = [file for file in stream.capture.files if file.table == "packets"]
+    stepping_back = sum(_stepping_back(stream.dataset, file) for file in files)
+    return Span(first, last, row["max_time"], stream.capture.packets, stepping_back)
+
+
+def _stepping_back(dataset: Dataset, file: DataFile) -> int:
+    if not is_timed(file, timed=False) and nulls(dataset, file, "order_time") == file.rows:
+        return 0
+    table = read_file(dataset, file, columns=["time", "order_time"])
+    return int(pc.sum(pc.less(table["time"], table["order_time"])).as_py() or 0)
