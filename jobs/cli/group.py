@@ -18,6 +18,7 @@ VERBS = (
     "files",
     "schema",
     "explain",
+    "streams",
     "tcpdump",
 )
 """Modules of this package with a ``command`` each, in the order of the help text."""

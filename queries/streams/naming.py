@@ -35,7 +35,8 @@ def _ipv6(halves: pl.Series) -> pl.Series:
     """Addresses as inet_ntop(3) writes them."""
     distinct = halves.unique()
     texts = [
-        None if each["high"] is None else _ntop(each["high"] << 64 | each["low"]) for each in distinct.to_list()
+        None if each["high"] is None else _ntop(each["high"] << 64 | each["low"])
+        for each in distinct.to_list()
     ]
     table = distinct.struct.unnest().with_columns(text=pl.Series(texts, dtype=pl.String))
     return halves.struct.unnest().join(
@@ -61,11 +62,13 @@ def _mac(column: str) -> pl.Expr:
 
 
 def _seconds() -> pl.Expr:
-    return pl.col("time").dt.epoch("ns").fill_null(0).floordiv(_NANOSECONDS)
+    seconds: pl.Expr = pl.col("time").dt.epoch("ns").fill_null(0) // _NANOSECONDS
+    return seconds
 
 
 def _thousands(power: int) -> pl.Expr:
-    return (pl.col("number") // 1000**power % 1000).cast(pl.String).str.zfill(3)
+    part: pl.Expr = pl.col("number") // 1000**power % 1000
+    return part.cast(pl.String).str.zfill(3)
 
 
 def _if_repeated(text: pl.Expr) -> pl.Expr:

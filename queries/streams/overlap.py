@@ -64,7 +64,8 @@ def pieces(start: Ints, length: Ints, overlap: Overlap) -> Pieces:
 def _alike(begins: Ints, ends: Ints, firsts: Ints, sizes: Ints, crowd: Ints) -> NDArray[np.bool_]:
     """For each crowd, whether all of its segments cover the same places."""
     same = (begins == begins[firsts][crowd]) & (ends == ends[firsts][crowd])
-    return np.add.reduceat(same, firsts, dtype=np.int64) == sizes
+    alike: NDArray[np.bool_] = np.add.reduceat(same, firsts, dtype=np.int64) == sizes
+    return alike
 
 
 def _painted(begins: Ints, ends: Ints, segments: Ints, overlap: Overlap) -> tuple[Ints, Ints, Ints]:
@@ -73,7 +74,9 @@ def _painted(begins: Ints, ends: Ints, segments: Ints, overlap: Overlap) -> tupl
     first, stop = np.searchsorted(marks, begins).tolist(), np.searchsorted(marks, ends).tolist()
     turn = np.argsort(segments)
     owner = [-1] * (len(marks) - 1)
-    free = list(range(len(marks)))  # for every cell the next that is not taken, itself perhaps, by ways that get shorter
+    free = list(
+        range(len(marks))
+    )  # for every cell the next that is not taken, itself perhaps, by ways that get shorter
     for each in (turn[::-1] if overlap == "last" else turn).tolist():
         for cell in _free_cells(free, first[each], stop[each]):
             owner[cell] = each

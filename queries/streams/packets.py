@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,19 @@ TUPLE = (
 )
 """Columns that tell flows apart."""
 
+SWAPPED = (
+    "ip_version",
+    "ip_dst",
+    "ip_src",
+    "ipv6_dst_hi",
+    "ipv6_dst_lo",
+    "ipv6_src_hi",
+    "ipv6_src_lo",
+    "dst_port",
+    "src_port",
+)
+"""The same columns of the other direction."""
+
 _ENDPOINT = (
     ("src_port", "dst_port"),
     ("ipv6_src_lo", "ipv6_dst_lo"),
@@ -39,6 +53,9 @@ _ENDPOINT = (
 
 NAMING = ("time", "eth_src", "eth_dst", "vlan_id")
 """Columns of a stream's first packet that may stand in its name."""
+
+PLACE, TURN = "place", "turn"
+"""Columns that order packets of several captures: (``turn``, ``place``, ``frame_number``)."""
 
 COLUMNS = (
     *TUPLE,
@@ -60,25 +77,38 @@ COLUMNS = (
 """Columns of the packet table that streams are made of."""
 
 
-def tcp_segments(packets: pl.LazyFrame, rules: Rules) -> pl.LazyFrame:
-    """Of a packet table (at least :data:`COLUMNS`) the packets with a whole TCP header, in the same order.
+def is_tcp(rules: Rules) -> pl.Expr:
+    """Which packets of a packet table are TCP with ports, as far as streams are concerned."""
+    protocol = pl.col("ip_proto" if rules.as_tcpflow else "l4_proto")
+    return (protocol == _TCP) & pl.col("tcp_flags").is_not_null()
+
+
+def segments(packets: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """Of packets of :func:`is_tcp` (at least :data:`COLUMNS`) those with a whole header, in the same order.
 
     Their ``rest`` becomes ``payload``: what they carried, as far as it was captured.
     """
     seen = pl.col("filter_len" if rules.as_tcpflow else "caplen").cast(pl.Int64)
     header_len = pl.col("caplen").cast(pl.Int64) - pl.col("rest").bin.size().cast(pl.Int64)
-    protocol = pl.col("ip_proto" if rules.as_tcpflow else "l4_proto")
     whole = pl.min_horizontal(header_len, seen) - pl.col("transport_offset") >= _TCP_HEADER
     return (
-        packets.filter(protocol == _TCP, pl.col("tcp_flags").is_not_null(), pl.col("flow_hash").is_not_null())
+        packets.lazy()
         .filter(whole)
         .with_columns(
             pl.col("rest")
             .bin.slice(0, pl.min_horizontal("payload_len", (seen - header_len).clip(0)))
             .alias("payload")
         )
-        .drop("rest", "payload_len", "ip_proto", "l4_proto", "filter_len", "transport_offset", strict=False)
+        .drop("rest", "payload_len", "ip_proto", "l4_proto", "filter_len", "transport_offset")
+        .collect()
     )
+
+
+def in_order(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Frames of :func:`segments` together, in the order of the whole."""
+    together = pl.concat(frames)
+    keys = [TURN, PLACE, "frame_number"]
+    return together if together.select(keys).equals(together.select(keys).sort(keys)) else together.sort(keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +116,7 @@ class Packets:
     """TCP packets, flow by flow, those of a flow in their order; arrays have a value per packet.
 
     Flow f has the packets ``bounds[f] : bounds[f + 1]``.  ``order`` is a packet's place in the whole.  ``table`` has
-    the other columns of :func:`tcp_segments`, in the order of the whole: row ``order`` of it.
+    the other columns of :func:`segments`, in the order of the whole: row ``order`` of it.
     """
 
     bounds: NDArray[np.int64]
@@ -111,22 +141,22 @@ class Packets:
         return np.repeat(np.arange(self.flows), np.diff(self.bounds))
 
 
-def grouped(segments: pl.DataFrame) -> Packets:
-    """Group packets, a frame of :func:`tcp_segments`, by flow."""
-    key = _flow_key(segments)
+def grouped(table: pl.DataFrame) -> Packets:
+    """Group packets, a frame of :func:`segments`, by flow."""
+    key = _flow_key(table)
     order = np.argsort(key, kind="stable")
     starts = _starts(key[order])
-    if not _same_flows(segments, order, starts):
-        order, starts = _by_tuple(segments)
-    payload = Slices.of_arrow(segments["payload"].to_arrow()).take(order)
+    if not _same_flows(table, order, starts):
+        order, starts = _by_tuple(table)
+    payload = Slices.of_arrow(table["payload"].to_arrow()).take(order)
     return Packets(
         bounds=np.append(starts, len(order)),
         order=order,
-        seq=segments["tcp_seq"].to_numpy()[order],
-        flags=segments["tcp_flags"].to_numpy()[order].astype(np.uint8) & (FIN | SYN | RST),
+        seq=table["tcp_seq"].to_numpy()[order],
+        flags=(table["tcp_flags"].to_numpy()[order] & (FIN | SYN | RST)).astype(np.uint8),
         length=payload.ends - payload.starts,
         payload=payload,
-        table=segments.drop("payload", "flow_hash"),
+        table=table.drop("payload", "flow_hash", "tcp_seq", "tcp_flags"),
     )
 
 

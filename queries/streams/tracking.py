@@ -63,7 +63,9 @@ class Tracker:
     ``saves`` tells how many streams of other flows ended before a row; only ``as_tcpflow`` asks.
     """
 
-    def __init__(self, packets: Packets, rules: Rules, *, saves: Callable[[int], int] = lambda row: 0) -> None:
+    def __init__(
+        self, packets: Packets, rules: Rules, *, saves: Callable[[int], int] = lambda row: 0
+    ) -> None:
         self.tracks: list[Track] = []
         self._packets = packets
         self._rules = rules
@@ -229,7 +231,7 @@ class Tracker:
         return self._has(track, start, self._payload(row, length))
 
     def _is_remembered(self, ended: list[tuple[int, Track]], row: int) -> bool:
-        """Whether tcpflow still has the flow's last stream: it forgets the oldest, and with it later ones of its flow."""
+        """Whether tcpflow still has the flow's last stream: with an old one it forgets later ones of its flow."""
         if not self._rules.as_tcpflow:
             return True
         saved = self._saved + self._saves(row)
