@@ -119,7 +119,8 @@ def _flow(chance: random.Random, port: int) -> list[tcp.Segment]:
     return found
 
 
-def _frames(seed: int) -> list[bytes]:
+def random_frames(seed: int) -> list[bytes]:
+    """Frames of many such flows, one after another or mixed."""
     chance = random.Random(seed)
     flows = [_flow(chance, port) for port in range(1, chance.choice([100, 300]))]
     turns = [number for number, flow in enumerate(flows) for _ in flow]
@@ -131,7 +132,7 @@ def _frames(seed: int) -> list[bytes]:
 
 def _compare_random_flows(seed: int, tool: str, folder: Path) -> None:
     options = ("", "-m 10", "-b 7", "-b 0")[seed % 4]
-    tcp.write(folder / "random.pcap", _frames(seed))
+    tcp.write(folder / "random.pcap", random_frames(seed))
     theirs = tcpflow.files(tool, folder / "random.pcap", folder / "theirs", *options.split())
     ours = _ours(folder / "random.pcap", folder / "ours", _rules(options, as_tcpflow=True))
     assert ours == theirs

@@ -74,9 +74,10 @@ class Followed:
     writes: Writes
 
 
-def follow(packets: Packets, rules: Rules) -> Followed:
-    """Find the streams of all flows, and what belongs to them."""
+def follow(packets: Packets, rules: Rules, *, one_by_one: bool = False) -> Followed:
+    """Find the streams of all flows, and what belongs to them; ``one_by_one`` takes the slow way for all of them."""
     plain = _Plain(packets, rules)
+    plain.odd |= one_by_one
     streams, writes = plain.streams(), plain.writes()
     tracks = _tracked(packets, rules, np.flatnonzero(plain.odd), plain.closing)
     if tracks:
@@ -181,16 +182,16 @@ class _Plain:
         flows = np.flatnonzero((ends != _NEVER) & ~self.odd)
         rows = ends[flows]
         with_fin = ~self._rst[rows] & self._fin[rows]
-        size = packets.seq[rows] + packets.length[rows].astype(np.uint32) - self._base[flows]
-        size += self._syn[rows].astype(np.uint32) & (0 if self._rules.as_tcpflow else 1)
+        declared = packets.seq[rows] + packets.length[rows].astype(np.uint32) - self._base[flows]
+        size = declared + self._syn[rows].astype(np.uint32)
         seen = self._seen()[flows]
-        is_whole = seen == size if self._rules.as_tcpflow else seen.astype(np.uint32) == size
+        is_whole = seen == declared if self._rules.as_tcpflow else seen.astype(np.uint32) == size
         self.closing = np.full(packets.flows, _NEVER)
         closes = flows[~with_fin | is_whole]
         self.closing[closes] = ends[closes]
         self.end = np.full(packets.flows, -1)
         distance = (size - self._last_place()[flows].astype(np.uint32)).view(np.int32)
-        self.end[flows] = np.where(with_fin, self._last_place()[flows] + distance, -1)
+        self.end[flows] = np.where(with_fin, np.maximum(self._last_place()[flows] + distance, -1), -1)
         waiting = flows[with_fin & ~is_whole]
         if len(waiting):
             resets = self._first_row(self._active & self._rst)
@@ -294,7 +295,7 @@ def _of_tracks(tracks: Sequence[Track], number: int) -> tuple[Streams, Writes]:
         packets=column([track.packets for track in tracks]),
         violations=column([track.violations for track in tracks]),
         out_of_order=column([track.out_of_order for track in tracks]),
-        end=column([-1 if track.end is None else track.end - track.origin for track in tracks]),
+        end=column([-1 if track.end is None else max(track.end - track.origin, -1) for track in tracks]),
         initial=column([track.initial for track in tracks]),
         with_syn=np.array([track.with_syn for track in tracks], np.bool_),
     )

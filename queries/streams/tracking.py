@@ -34,6 +34,7 @@ class Track:
     ``initial`` is the sequence number before that of its first octet, and ``expected`` the one that comes next at
     ``place``.  ``origin`` is the place of the first octet.  ``first``, ``last`` and ``closing`` are rows of
     :class:`Packets` (``closing`` -1 while it is open), ``opening`` the first row that was stored, -1 without any.
+    ``end`` is the place of FIN, ``declared`` how many octets it says that there are, as tcpflow counts.
     ``writes`` are (place, octets, row), in the order of their coming; a row may come twice.
     """
 
@@ -51,6 +52,7 @@ class Track:
     violations: int = 0
     out_of_order: int = 0
     end: int | None = None
+    declared: int = -1
     writes: list[tuple[int, int, int]] = field(default_factory=list)
     seen: Covered | None = None
     shifted: bool = False
@@ -188,20 +190,15 @@ class Tracker:
             self._close(track, row)
             return
         if flags & FIN and track.end is None:
-            track.end = self._place_of_end(track, row, seq, flags, length)
+            start = self._start(track, row, seq, flags)
+            track.end = track.place + signed(start + length - track.expected)
+            track.declared = (seq + length - track.initial - 1) % _WORD
             if track.seen is None:
                 track.seen = self._covered(track)
         if track.end is not None and track.seen is not None:
-            octets = track.end if self._rules.as_tcpflow else track.end - track.origin
+            octets = track.declared if self._rules.as_tcpflow else track.end - track.origin
             if track.seen.octets == octets:
                 self._close(track, row)
-
-    def _place_of_end(self, track: Track, row: int, seq: int, flags: int, length: int) -> int:
-        """The place after the last octet before FIN; for tcpflow how many octets there are, whatever the origin."""
-        if self._rules.as_tcpflow:
-            return (seq + length - track.initial - 1) % _WORD
-        start = self._start(track, row, seq, flags)
-        return track.place + signed(start + length - track.expected)
 
     def _covered(self, track: Track) -> Covered:
         """The places of all that was stored, kept or not."""
