@@ -19,6 +19,7 @@ VERBS = (
     "schema",
     "explain",
     "streams",
+    "flows",
     "tcpdump",
 )
 """Modules of this package with a ``command`` each, in the order of the help text."""
