@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from queries.filters.compiled import Filter
     from queries.streams.bucket import Bucket
     from queries.streams.naming import Template
-    from queries.streams.reading import Reading
     from queries.streams.rules import Rules
 
 TABLES = ("streams", "segments", "gaps")
@@ -55,30 +54,60 @@ def write_streams(
     into the table of streams.  Raises FilterError where the filter means nothing on any packet, UsageError, and errors
     of sources and targets.
     """
-    from jobs.count import filter_warnings
     from queries.streams.naming import Template
-    from queries.streams.packets import is_tcp
-    from queries.streams.reading import Reading
 
-    reading = Reading(chosen=chosen, where=is_tcp(rules))
     if folder is not None:
         _make_folder(folder)
-    bucket = _read(sources, reading, rules)
-    warnings: tuple[str, ...] = ()
-    if reading.selection is not None:
-        refusal = reading.selection.tally.refusal(0)
-        if refusal is not None:
-            raise refusal
-        warnings = tuple(filter_warnings(reading.selection.filters, reading.selection.tally))
+    read = read_bucket(sources, rules=rules, chosen=chosen)
+    bucket = read.bucket
     if bucket is None:
-        return StreamsReport(warnings=warnings, errors=tuple(reading.errors))
+        return StreamsReport(warnings=read.warnings, errors=read.errors)
     names = bucket.names(template or Template())
     if folder is not None:
         bucket.write_files(names, Path(folder))
     streams = bucket.streams_table(names, hashes=hashes)
     if tables is not None:
         _write_tables(bucket, streams, Path(tables))
-    return _report(streams, warnings, tuple(reading.errors))
+    return _report(streams, read)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The TCP packets of sources and their streams (None without any), and what was wrong."""
+
+    bucket: Bucket | None
+    warnings: tuple[str, ...]
+    errors: tuple[str, ...]
+
+
+def read_bucket(
+    sources: Iterable[str | os.PathLike[str]], *, rules: Rules, chosen: Filter | None = None, shift: int = 0
+) -> Read:
+    """Read all TCP packets of sources, those that ``chosen`` selects, and follow them.
+
+    Their times become ``shift`` seconds later.
+
+    Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources.
+    """
+    import polars as pl
+
+    from jobs.count import filter_warnings
+    from queries.streams.bucket import Bucket
+    from queries.streams.packets import is_tcp, segments
+    from queries.streams.reading import Reading, parts
+
+    reading = Reading(chosen=chosen, where=is_tcp(rules))
+    frames = [segments(frame, rules) for part in parts(sources, reading) for frame in part()]
+    if shift:
+        later = pl.col("time") + pl.duration(seconds=shift)
+        frames = [frame.with_columns(later) for frame in frames]
+    warnings: tuple[str, ...] = ()
+    if reading.selection is not None:
+        refusal = reading.selection.tally.refusal(0)
+        if refusal is not None:
+            raise refusal
+        warnings = tuple(filter_warnings(reading.selection.filters, reading.selection.tally))
+    return Read(Bucket.of(frames, rules) if frames else None, warnings, tuple(reading.errors))
 
 
 def _make_folder(folder: str) -> None:
@@ -91,15 +120,6 @@ def _make_folder(folder: str) -> None:
         raise UsageError(f"{folder}: {error.strerror}: expected a folder for the streams") from error
 
 
-def _read(sources: Iterable[str | os.PathLike[str]], reading: Reading, rules: Rules) -> Bucket | None:
-    from queries.streams.bucket import Bucket
-    from queries.streams.packets import segments
-    from queries.streams.reading import parts
-
-    frames = [segments(frame, rules) for part in parts(sources, reading) for frame in part()]
-    return Bucket.of(frames, rules) if frames else None
-
-
 def _write_tables(bucket: Bucket, streams: pl.DataFrame, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,13 +130,13 @@ def _write_tables(bucket: Bucket, streams: pl.DataFrame, folder: Path) -> None:
         raise ExportError(f"{folder}: {error.strerror}") from error
 
 
-def _report(streams: pl.DataFrame, warnings: tuple[str, ...], errors: tuple[str, ...]) -> StreamsReport:
+def _report(streams: pl.DataFrame, read: Read) -> StreamsReport:
     return StreamsReport(
         streams=len(streams),
         files=streams["name"].count(),
         octets=int(streams["octets"].sum()),
         missing=int(streams["missing"].sum()),
         conflicts=int(streams["conflict"].sum()),
-        warnings=warnings,
-        errors=errors,
+        warnings=read.warnings,
+        errors=read.errors,
     )

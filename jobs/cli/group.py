@@ -21,6 +21,7 @@ VERBS = (
     "streams",
     "flows",
     "tcpdump",
+    "tcpflow",
 )
 """Modules of this package with a ``command`` each, in the order of the help text."""
 

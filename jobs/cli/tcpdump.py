@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 FAILED = 1
 
 
-class _AsTheOriginal(click.Command):
+class AsTheOriginal(click.Command):
     """A command whose words are read by the original's rules, not by click's."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Hand the words on as they are."""
         ctx.params = {"words": tuple(args)}
         return []
 
 
 @click.command(
-    cls=_AsTheOriginal,
+    cls=AsTheOriginal,
     short_help="Filter, count and copy captures with tcpdump's letters.",
     options_metavar="",
     epilog="Expressions are those of pcap-filter(7); pcap2arrow explain EXPR tells what one means.",

@@ -6,8 +6,8 @@ import polars as pl
 
 from pcap2arrow.reading.text import text
 from queries.flows.community import community_id
-from queries.flows.packets import ACK, COUNTERPARTS, ICMP, ICMPV6, TCP, UDP, FlowPackets
-from queries.streams.packets import FIN, PLACE, RST, SYN, TURN
+from queries.flows.packets import COUNTERPARTS, ICMP, ICMPV6, TCP, UDP, FlowPackets
+from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
 
 PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 """What conn.log calls protocols."""

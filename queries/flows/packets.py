@@ -10,9 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pcap2arrow.numbers import IPProtocol
-from queries.streams.packets import FIN, PLACE, RST, SYN, TURN
+from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
 
-ACK = 16
 TCP, UDP, ICMP, ICMPV6 = (
     IPProtocol.TCP.value,
     IPProtocol.UDP.value,

@@ -30,8 +30,8 @@ class Streams:
     ``first``, ``last``, ``closing`` and ``opening`` are rows of :class:`Packets`: the first and the last packet, the
     one that closed the stream, and the first with octets that count; -1 where there is none.  ``packets`` counts those
     of the stream, ``violations`` the segments that RFC 9293 does not allow, ``out_of_order`` those that came behind the
-    place that was expected.  ``end`` is the length that FIN says, -1 without FIN.  ``initial`` is the sequence number
-    before the first octet.
+    place that was expected.  ``end`` is the length that FIN says, -1 without FIN; ``farthest`` where the last octet
+    ended when it came, kept or not.  ``initial`` is the sequence number before the first octet.
     """
 
     flow: Ints
@@ -43,6 +43,7 @@ class Streams:
     violations: Ints
     out_of_order: Ints
     end: Ints
+    farthest: Ints
     initial: Ints
     with_syn: Mask
 
@@ -68,10 +69,14 @@ class Writes:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """Streams, and what is written to them."""
+    """Streams, and what is written to them.
+
+    ``ignored`` are rows of :class:`Packets` that are in the midst of a stream, but not of it.
+    """
 
     streams: Streams
     writes: Writes
+    ignored: Ints
 
 
 def follow(packets: Packets, rules: Rules, *, one_by_one: bool = False) -> Followed:
@@ -79,12 +84,13 @@ def follow(packets: Packets, rules: Rules, *, one_by_one: bool = False) -> Follo
     plain = _Plain(packets, rules)
     plain.odd |= one_by_one
     streams, writes = plain.streams(), plain.writes()
-    tracks = _tracked(packets, rules, np.flatnonzero(plain.odd), plain.closing)
-    if tracks:
-        more_streams, more_writes = _of_tracks(tracks, len(streams))
+    tracker = _tracked(packets, rules, np.flatnonzero(plain.odd), plain.closing)
+    if tracker.tracks:
+        more_streams, more_writes = _of_tracks(tracker.tracks, len(streams))
         streams = _joined(streams, more_streams)
         writes = _joined(writes, more_writes)
-    return _in_order(packets, streams, _within(rules, writes))
+    streams, writes = _in_order(packets, streams, _within(rules, writes))
+    return Followed(streams, writes, np.array(tracker.ignored, np.int64))
 
 
 def _joined(a: Any, b: Any) -> Any:
@@ -93,13 +99,13 @@ def _joined(a: Any, b: Any) -> Any:
     )
 
 
-def _in_order(packets: Packets, streams: Streams, writes: Writes) -> Followed:
+def _in_order(packets: Packets, streams: Streams, writes: Writes) -> tuple[Streams, Writes]:
     """Streams numbered by their first packets."""
     order = np.argsort(packets.order[streams.first], kind="stable")
     number = np.empty(len(order), np.int64)
     number[order] = np.arange(len(order))
     taken = Streams(*(getattr(streams, name)[order] for name in Streams.__dataclass_fields__))
-    return Followed(taken, Writes(number[writes.stream], writes.place, writes.length, writes.row))
+    return taken, Writes(number[writes.stream], writes.place, writes.length, writes.row)
 
 
 def _within(rules: Rules, writes: Writes) -> Writes:
@@ -203,6 +209,12 @@ class _Plain:
         last[self._data_flow] = self._places + self._lengths
         return last
 
+    def _farthest(self) -> Ints:
+        """The place after the last octet of each flow."""
+        farthest = np.zeros(self._packets.flows, np.int64)
+        np.maximum.at(farthest, self._data_flow, self._places + self._lengths)
+        return farthest
+
     def _seen(self) -> Ints:
         """How many places of each flow there are octets for."""
         seen = np.bincount(self._data_flow, self._lengths, self._packets.flows).astype(np.int64)
@@ -245,6 +257,7 @@ class _Plain:
             violations=(self._syn[first] & (self._packets.length[first] > 0)).astype(np.int64),
             out_of_order=self._backward[flows],
             end=self.end[flows],
+            farthest=self._farthest()[flows],
             initial=(self._base[flows] - np.uint32(1)).astype(np.int64),
             with_syn=self._syn[first],
         )
@@ -261,23 +274,23 @@ class _Plain:
         return Writes(stream[here], place, length, self._data[here])
 
 
-def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints) -> list[Track]:
+def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints) -> Tracker:
     """Follow flows packet by packet; ``closing`` tells where others closed, which tcpflow takes into account."""
     if not len(flows):
-        return []
+        return Tracker(packets, rules)
     rows = np.concatenate([np.arange(packets.bounds[flow], packets.bounds[flow + 1]) for flow in flows])
     of_flow = np.repeat(flows, packets.bounds[flows + 1] - packets.bounds[flows])
     if not rules.as_tcpflow:
         tracker = Tracker(packets, rules)
         tracker.follow(rows, of_flow)
-        return tracker.tracks
+        return tracker
     closed = closing.copy()
     closed[flows] = _NEVER
     saved = np.sort(packets.order[closed[closed != _NEVER]])
     tracker = Tracker(packets, rules, saves=lambda row: int(np.searchsorted(saved, packets.order[row])))
     turn = np.argsort(packets.order[rows])
     tracker.follow(rows[turn], of_flow[turn])
-    return tracker.tracks
+    return tracker
 
 
 def _of_tracks(tracks: Sequence[Track], number: int) -> tuple[Streams, Writes]:
@@ -296,6 +309,7 @@ def _of_tracks(tracks: Sequence[Track], number: int) -> tuple[Streams, Writes]:
         violations=column([track.violations for track in tracks]),
         out_of_order=column([track.out_of_order for track in tracks]),
         end=column([-1 if track.end is None else max(track.end - track.origin, -1) for track in tracks]),
+        farthest=column([track.farthest for track in tracks]),
         initial=column([track.initial for track in tracks]),
         with_syn=np.array([track.with_syn for track in tracks], np.bool_),
     )

@@ -54,11 +54,23 @@ def _port(side: str) -> pl.Expr:
 
 def _mac(column: str) -> pl.Expr:
     def write(addresses: pl.Series) -> pl.Series:
-        return pl.Series(
-            [(each or 0).to_bytes(6, "big").hex(":") for each in addresses.to_list()], dtype=pl.String
-        )
+        return pl.Series(mac_texts(addresses), dtype=pl.String)
 
     return pl.col(column).map_batches(write, return_dtype=pl.String)
+
+
+def mac_texts(addresses: pl.Series) -> list[str]:
+    """Ethernet addresses as text; of a packet without, zeros."""
+    return [(each or 0).to_bytes(6, "big").hex(":") for each in addresses.to_list()]
+
+
+def address_texts(packets: pl.DataFrame, side: str) -> list[str]:
+    """Addresses of a side, ``src`` or ``dst``, as inet_ntop(3) writes them."""
+    columns = ("ip_version", f"ip_{side}", f"ipv6_{side}_hi", f"ipv6_{side}_lo")
+    return [
+        socket.inet_ntop(socket.AF_INET, four.to_bytes(4, "big")) if version == 4 else _ntop(high << 64 | low)
+        for version, four, high, low in packets.select(columns).iter_rows()
+    ]
 
 
 def _seconds() -> pl.Expr:
@@ -100,9 +112,10 @@ _CODES: dict[str, Callable[[], pl.Expr]] = {
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A template of names: texts, and codes such as ``%A``."""
+    """A template of names: texts, and codes such as ``%A``; without ``%c``, and not ``complete``, it gets a count."""
 
     text: str = DEFAULT
+    complete: bool = False
 
     def __post_init__(self) -> None:
         for code in re.findall(r"%(.)", self._whole, re.DOTALL):
@@ -114,12 +127,7 @@ class Template:
 
     @property
     def _whole(self) -> str:
-        return self.text if "%c" in self.text else self.text + COUNT
-
-    @property
-    def reads_connection(self) -> bool:
-        """Whether the number of the connection is asked for."""
-        return "%S" in self._whole
+        return self.text if "%c" in self.text or self.complete else self.text + COUNT
 
     def expression(self) -> pl.Expr:
         """The name, from columns :data:`NEEDED` and ``count``."""

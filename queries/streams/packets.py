@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from queries.filters.machine.frames import Slices
 from queries.streams.rules import Rules
 
-FIN, SYN, RST = 1, 2, 4
+FIN, SYN, RST, ACK = 1, 2, 4, 16
 _TCP = 6
 _TCP_HEADER = 20
 
@@ -153,7 +153,7 @@ def grouped(table: pl.DataFrame) -> Packets:
         bounds=np.append(starts, len(order)),
         order=order,
         seq=table["tcp_seq"].to_numpy()[order],
-        flags=(table["tcp_flags"].to_numpy()[order] & (FIN | SYN | RST)).astype(np.uint8),
+        flags=(table["tcp_flags"].to_numpy()[order] & (FIN | SYN | RST | ACK)).astype(np.uint8),
         length=payload.ends - payload.starts,
         payload=payload,
         table=table.drop("payload", "flow_hash", "tcp_seq", "tcp_flags"),

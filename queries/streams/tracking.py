@@ -35,7 +35,8 @@ class Track:
     ``place``.  ``origin`` is the place of the first octet.  ``first``, ``last`` and ``closing`` are rows of
     :class:`Packets` (``closing`` -1 while it is open), ``opening`` the first row that was stored, -1 without any.
     ``end`` is the place of FIN, ``declared`` how many octets it says that there are, as tcpflow counts.
-    ``writes`` are (place, octets, row), in the order of their coming; a row may come twice.
+    ``writes`` are (place, octets, row), in the order of their coming; a row may come twice.  ``farthest`` is where the
+    last octet ended when it came, kept or not, whatever came before the first one later.
     """
 
     flow: int
@@ -49,6 +50,7 @@ class Track:
     closing: int = -1
     opening: int = -1
     packets: int = 0
+    farthest: int = 0
     violations: int = 0
     out_of_order: int = 0
     end: int | None = None
@@ -62,13 +64,15 @@ class Track:
 class Tracker:
     """Follows flows, row by row of :class:`Packets`, each flow's in their order.
 
-    ``saves`` tells how many streams of other flows ended before a row; only ``as_tcpflow`` asks.
+    ``saves`` tells how many streams of other flows ended before a row; only ``as_tcpflow`` asks.  ``tracks`` are the
+    streams that were found, ``ignored`` the rows that belong to none although they lie in its midst.
     """
 
     def __init__(
         self, packets: Packets, rules: Rules, *, saves: Callable[[int], int] = lambda row: 0
     ) -> None:
         self.tracks: list[Track] = []
+        self.ignored: list[int] = []
         self._packets = packets
         self._rules = rules
         self._saves = saves
@@ -94,6 +98,7 @@ class Tracker:
             self._close(track, row - 1)
             track = None
         elif self._rules.as_tcpflow and flags & SYN and track.with_syn and track.place > track.origin:
+            self.ignored.append(row)
             return
         elif self._is_too_far(track, seq, flags, length):
             self._close(track, row)
@@ -167,6 +172,7 @@ class Tracker:
         if track.seen is not None and not (track.shifted and self._rules.as_tcpflow):
             track.seen.add(place, place + length)
         track.place = place + length
+        track.farthest = max(track.farthest, track.place - track.origin)
         track.expected = (start + length) % _WORD
 
     def _shift(self, track: Track, place: int, kept: int, missing: int) -> None:

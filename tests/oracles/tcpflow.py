@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 REPORT = "report.xml"
 
@@ -24,3 +26,14 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file() and path.name != REPORT
     }
+
+
+def file_objects(report: Path) -> Counter[tuple[object, ...]]:
+    """The file objects of a report: name, size, attributes, MD5."""
+    found: Counter[tuple[object, ...]] = Counter()
+    for each in ElementTree.parse(report).getroot().iter("fileobject"):
+        flow = each.find("tcpflow")
+        attributes = tuple(sorted(flow.attrib.items())) if flow is not None else ()
+        name, size, digest = (each.findtext(tag) for tag in ("filename", "filesize", "hashdigest"))
+        found[name, size, attributes, digest] += 1
+    return found
