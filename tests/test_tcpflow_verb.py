@@ -200,7 +200,7 @@ def _compare_reports(captures: list[CorpusCapture], tool: str, folder: Path, lea
         here.mkdir()
         words = ["-r", str(capture.path), "-o", "out", UNPADDED]
         done = subprocess.run([tool, *words], cwd=here, capture_output=True)
-        if done.returncode or capture.name in EXCEPTIONS or not capture.sound:
+        if done.returncode or capture.name in EXCEPTIONS | OVERFLOWING or not capture.sound:
             continue
         theirs = _without_md5(tcpflow.file_objects(here / "out" / "report.xml"))
         (here / "ours").mkdir()
@@ -225,6 +225,12 @@ def test_reports_of_a_sample_of_the_corpus(manifest: list[CorpusCapture], tmp_pa
 def test_reports_of_the_corpus(manifest: list[CorpusCapture], tmp_path: Path, tool: Tool) -> None:
     _compare_reports([each for each in manifest if each.is_capture], tool("tcpflow"), tmp_path, 1500)
 
+
+OVERFLOWING = {
+    f"tcpreplay/test2.replay_{kind}": "fractions of more than a second, which tcpflow prints as they are"
+    for kind in ("exclude", "include", "unique_ip")
+}
+"""Captures of which the times in reports differ, and why."""
 
 REFUSED = """
 -o out                       | no capture to read
