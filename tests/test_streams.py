@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pcap2arrow
-from jobs.streams import write_streams
+from jobs.streams import TABLES, write_streams
 from pcap2arrow.errors import UsageError
 from queries.streams import follow
 from queries.streams.assembly import gaps, octets
@@ -213,3 +213,34 @@ def test_refusals(tmp_path: Path) -> None:
     pcap2arrow.convert([SAMPLE], dataset, frames="none")
     with pytest.raises(UsageError, match="no octets"):
         write_streams([dataset], rules=Rules(), folder=str(tmp_path / "none"))
+
+
+def _tables(sources: list[Path], rules: Rules, folder: Path) -> list[pl.DataFrame]:
+    """The tables of streams, without what depends on where a packet was read."""
+    write_streams(sources, rules=rules, tables=str(folder), hashes=True)
+    streams, segments_, gaps_ = (pl.read_parquet(folder / f"{name}.parquet") for name in TABLES)
+    return [streams, segments_.drop("capture_id", "frame_number"), gaps_]
+
+
+@pytest.mark.parametrize("as_tcpflow", [False, True])
+def test_where_captures_are_cut_changes_nothing(as_tcpflow: bool, tmp_path: Path) -> None:
+    """At any packet, into any number of files, named in any order, converted or not."""
+    frames = random_frames(1)[:120]
+    rules = Rules(as_tcpflow=as_tcpflow)
+    tcp.write(tmp_path / "whole.pcap", frames)
+    whole = _tables([tmp_path / "whole.pcap"], rules, tmp_path / "whole")
+    octets_ = (tmp_path / "whole.pcap").read_bytes()
+    places = [24]
+    for frame in frames:
+        places.append(places[-1] + 16 + len(frame))
+    cuts = [[at] for at in range(1, len(frames), 19)] + [[30, 60, 61, 90], list(range(1, len(frames)))]
+    for number, cut in enumerate(cuts):
+        marks = [0, *cut, len(frames)]
+        files = [tmp_path / f"{number}-{at}.pcap" for at in range(len(marks) - 1)]
+        for path, (first, stop) in zip(files, itertools.pairwise(marks), strict=True):
+            path.write_bytes(octets_[:24] + octets_[places[first] : places[stop]])
+        found = _tables(files[::-1], rules, tmp_path / str(number))
+        assert all(one.equals(other) for one, other in zip(found, whole, strict=True))
+    pcap2arrow.convert(files, tmp_path / "dataset")
+    found = _tables([tmp_path / "dataset"], rules, tmp_path / "of dataset")
+    assert all(one.equals(other) for one, other in zip(found, whole, strict=True))
