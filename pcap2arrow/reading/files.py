@@ -38,20 +38,28 @@ def read_batches(dataset: Dataset, file: DataFile, *, columns: list[str], rows: 
 
 
 def read_rows(
+    dataset: Dataset, file: DataFile, *, columns: list[str], rows: NDArray[np.integer[Any]] | None = None
+) -> pa.Table:
+    """Some rows of a file of packets, ascending, or all; of others little is decoded.
+
+    Columns of octets are binary_view: they need not be copied.  Polars reads them in half the time that Arrow takes.
+    Raises DatasetError where the file is damaged.
+    """
+    import polars as pl
+
+    found = read_frame(dataset, file, columns=columns, rows=rows)
+    return found.to_arrow(compat_level=pl.CompatLevel.newest())
+
+
+def read_frame(
     dataset: Dataset,
     file: DataFile,
     *,
     columns: list[str],
     rows: NDArray[np.integer[Any]] | None = None,
     where: pl.Expr | None = None,
-) -> pa.Table:
-    """Some rows of a file of packets, ascending, or all, and of these the ones ``where`` something is so.
-
-    Of others little is decoded.
-
-    Columns of octets are binary_view: they need not be copied.  Polars reads them in half the time that Arrow takes.
-    Raises DatasetError where the file is damaged.
-    """
+) -> pl.DataFrame:
+    """The same as a frame of Polars, and only of rows ``where`` something is so."""
     import polars as pl
 
     place = dataset.path_of(file.path)
@@ -62,10 +70,9 @@ def read_rows(
             packets = packets.filter(pl.col("frame_number").is_in(numbers.implode()))
         if where is not None:
             packets = packets.filter(where)
-        found = packets.select(columns).collect()
+        return packets.select(columns).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DatasetError(f"{place}: damaged: {error}") from error
-    return found.to_arrow(compat_level=pl.CompatLevel.newest())
 
 
 def _readable(dataset: Dataset, file: DataFile) -> str | bytes:

@@ -18,7 +18,7 @@ from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import find_captures
-from pcap2arrow.reading.files import read_rows
+from pcap2arrow.reading.files import read_frame
 from pcap2arrow.savefile.pcapng import SectionState, starts_section
 from pcap2arrow.savefile.reader import Position, read_header
 from pcap2arrow.savefile.source import open_source
@@ -95,8 +95,7 @@ def _of_file(
         rows = np.flatnonzero(reading.selection.of_file(dataset, file, big_endian=big_endian)[:, 0])
     columns = list(dict.fromkeys([*reading.columns, "time", "order_time"]))
     if rows is None or len(rows):
-        found = pl.from_arrow(read_rows(dataset, file, columns=columns, rows=rows, where=reading.where))
-        assert isinstance(found, pl.DataFrame)
+        found = read_frame(dataset, file, columns=columns, rows=rows, where=reading.where)
         yield _ordered(found, number, reading)
 
 

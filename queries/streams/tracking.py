@@ -7,7 +7,7 @@ before that have places below 0.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,13 +81,26 @@ class Tracker:
         self._saved = 0
         self._octets = packets.payload.data
 
-    def follow(self, rows: Iterable[int], flows: Iterable[int]) -> None:
+    def follow(self, rows: NDArray[np.int64], flows: NDArray[np.int64]) -> None:
         """Follow rows, each of one of the flows."""
         packets = self._packets
-        index = np.fromiter(rows, np.int64)
-        values = (index, packets.seq[index], packets.flags[index], packets.length[index])
-        for flow, row, seq, flags, length in zip(flows, *(each.tolist() for each in values), strict=True):
+        if not self._rules.as_tcpflow:
+            counts = (packets.length[rows] > 0) | (packets.flags[rows] & (SYN | FIN | RST) != 0)
+            rows, flows = rows[counts], flows[counts]
+        values = (rows, packets.seq[rows], packets.flags[rows], packets.length[rows])
+        for flow, row, seq, flags, length in zip(
+            flows.tolist(), *(each.tolist() for each in values), strict=True
+        ):
             self._step(flow, row, seq, flags, length)
+        if not self._rules.as_tcpflow:
+            self._count()
+
+    def _count(self) -> None:
+        """Count packets that say nothing, too: all from the first to the last of a stream."""
+        for track in self._open.values():
+            track.last = int(self._packets.bounds[track.flow + 1]) - 1
+        for track in self.tracks:
+            track.packets = track.last - track.first + 1
 
     def _step(self, flow: int, row: int, seq: int, flags: int, length: int) -> None:
         track = self._open.get(flow)
@@ -95,12 +108,15 @@ class Tracker:
             if not (length or self._opens(flags)) or (length and self._is_repeated(flow, row, seq, length)):
                 return
         elif self._is_other_connection(track, seq, flags):
+            track.last = row - 1
             self._close(track, row - 1)
             track = None
         elif self._rules.as_tcpflow and flags & SYN and track.with_syn and track.place > track.origin:
             self.ignored.append(row)
             return
         elif self._is_too_far(track, seq, flags, length):
+            if not self._rules.as_tcpflow:
+                track.last = row - 1
             self._close(track, row)
             if not length and not flags & SYN:
                 return
