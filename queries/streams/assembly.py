@@ -80,13 +80,20 @@ def _contradicted(packets: Packets, writes: Writes, begins: Ints, found: Pieces)
     if not len(crowded):
         return crowded
     source = packets.payload.starts[writes.row]
-    start = source[found.segment] + found.start - begins[found.segment]
-    taken = _gathered(packets.payload.data, start, found.end - found.start)
-    held = np.append(0, np.cumsum(found.end - found.start))
     begin, length = begins[crowded], writes.length[crowded]
-    at = np.searchsorted(found.end, begin, side="right")
+    first = np.searchsorted(found.end, begin, side="right")
+    stop = np.searchsorted(found.start, begin + length)
+    crossed = np.zeros(len(found) + 1, np.int64)
+    np.add.at(crossed, first, 1)
+    np.add.at(crossed, stop, -1)
+    shared = np.cumsum(crossed[:-1]) > 0
+    start, end = found.start[shared], found.end[shared]
+    segment = found.segment[shared]
+    taken = _gathered(packets.payload.data, source[segment] + start - begins[segment], end - start)
+    held = np.append(0, np.cumsum(end - start))
+    at = (np.cumsum(shared) - 1)[first]
     content = np.frombuffer(taken.buffers()[2], np.uint8)
-    there = _gathered(content, held[at] + begin - found.start[at], length)
+    there = _gathered(content, held[at] + begin - start[at], length)
     said = _gathered(packets.payload.data, source[crowded], length)
     differ: NDArray[np.bool_] = ~pc.equal(there, said).to_numpy(zero_copy_only=False)
     return crowded[differ]
