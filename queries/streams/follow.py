@@ -117,7 +117,7 @@ def _within(rules: Rules, writes: Writes) -> Writes:
 
 
 class _Plain:
-    """Flows of one stream each: SYN at most in the first packet, no data after FIN or RST or before the beginning,
+    """Flows of one stream each: SYN at most at the beginning, no data after FIN or RST or before the beginning,
     nothing too far off, no keep-alive.  ``odd`` are the flows of which that is not so.
     """
 
@@ -136,11 +136,24 @@ class _Plain:
         self._data = np.flatnonzero(self._active & (packets.length > 0))
         self._place()
         ends = self._first_row(self._active & (self._fin | self._rst))
-        self._mark(self._active & self._syn & (self._rows != self.first[self._flow]))
+        self._mark(self._later_syn())
         self._mark((self._active & (self._syn | (packets.length > 0))) & (self._rows > ends[self._flow]))
         self._close(ends)
         if rules.as_tcpflow:
             self._look_for_far_packets()
+
+    def _later_syn(self) -> Ints:
+        """Rows of SYN behind the first packet, but for mere repetitions, which change nothing."""
+        packets = self._packets
+        rows = np.flatnonzero(self._active & self._syn)
+        flow = self._flow[rows]
+        first = self.first[flow]
+        repeats = self._syn[first] & (packets.seq[rows] == packets.seq[first])
+        repeats &= (packets.length[rows] == 0) & ~self._fin[rows]
+        if self._rules.as_tcpflow:
+            repeats &= (self._opening[flow] < 0) | (rows < self._opening[flow])
+        later: Ints = rows[(rows != first) & ~repeats]
+        return later
 
     def _first_row(self, chosen: Mask) -> Ints:
         """The first chosen row of each flow; beyond all rows if there is none."""
