@@ -18,8 +18,11 @@ VERBS = (
     "files",
     "schema",
     "explain",
+    "streams",
+    "flows",
     "tcpdump",
     "tcpslice",
+    "tcpflow",
 )
 """Modules of this package with a ``command`` each, in the order of the help text."""
 

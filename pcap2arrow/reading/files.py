@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,9 @@ from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
 from pcap2arrow.errors import DatasetError
 from pcap2arrow.urls import is_url
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _STRETCH = 1 << 14
 
@@ -47,22 +50,41 @@ def read_rows(
     of a filter; but where it is not loaded, rows in a row are read by Arrow: loading it takes longer.
     Raises DatasetError where the file is damaged.
     """
-    in_a_row = rows is not None and len(rows) > 0 and int(rows[-1] - rows[0]) + 1 == len(rows)
-    if rows is not None and in_a_row and "polars" not in sys.modules:
+    if rows is not None and _in_a_row(rows) and "polars" not in sys.modules:
         return _read_stretch(dataset, file, columns, int(rows[0]), len(rows))
     import polars as pl
 
+    found = read_frame(dataset, file, columns=columns, rows=rows)
+    is_copied = rows is not None and len(rows) < file.rows // 2
+    return found.to_arrow(compat_level=pl.CompatLevel.oldest() if is_copied else pl.CompatLevel.newest())
+
+
+def read_frame(
+    dataset: Dataset,
+    file: DataFile,
+    *,
+    columns: list[str],
+    rows: NDArray[np.integer[Any]] | None = None,
+    where: pl.Expr | None = None,
+) -> pl.DataFrame:
+    """The same as a frame of Polars, and of those rows only the ones ``where`` something is so."""
+    import polars as pl
+
     place = dataset.path_of(file.path)
+    read = columns if where is None else list({*columns, *where.meta.root_names()})
     try:
-        packets = pl.scan_parquet(_readable(dataset, file), hive_partitioning=False, glob=False)
-        if rows is not None and in_a_row:
+        packets = pl.scan_parquet(_readable(dataset, file), hive_partitioning=False, glob=False).select(read)
+        if rows is not None and _in_a_row(rows):
             packets, rows = packets.slice(int(rows[0]), len(rows)), None
-        found = packets.select(columns).collect()
+        if rows is not None:
+            packets = packets.collect()[rows].lazy()
+        return (packets if where is None else packets.filter(where)).select(columns).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DatasetError(f"{place}: damaged: {error}") from error
-    is_copied = rows is not None and len(rows) < len(found) // 2
-    level = pl.CompatLevel.oldest() if is_copied else pl.CompatLevel.newest()
-    return (found if rows is None else found[rows]).to_arrow(compat_level=level)
+
+
+def _in_a_row(rows: NDArray[np.integer[Any]]) -> bool:
+    return len(rows) > 0 and int(rows[-1] - rows[0]) + 1 == len(rows)
 
 
 def _read_stretch(dataset: Dataset, file: DataFile, columns: list[str], first: int, count: int) -> pa.Table:

@@ -1,0 +1,98 @@
+"""``pcap2arrow flows``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.cli.filters import chosen_filters, filter_options
+from jobs.cli.options import json_option, sources_argument
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_HEADINGS = (
+    "time",
+    "proto",
+    "originator",
+    "responder",
+    "state",
+    "packets",
+    "octets",
+    "answers",
+    "octets ",
+    "seconds",
+)
+
+
+@click.command(short_help="List connections: TCP, UDP and ICMP.")
+@sources_argument
+@filter_options
+@click.option("-o", "--output", metavar="FILE", help="Write all columns to a .parquet, .csv or .ndjson file.")
+@json_option
+def command(sources: tuple[str, ...], output: str | None, as_json: bool, **filters: Any) -> int:
+    """List the connections of all sources together, or write them to a file, with the names of Zeek's conn.log.
+
+    SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input). A connection is that of a
+    TCP handshake (another SYN begins another one), or all packets of UDP or ICMP between two endpoints. Octets are
+    those of frames. Only outermost headers count; fragments after the first do not.
+
+    \b
+    pcap2arrow flows capture.pcap
+    pcap2arrow flows dataset -f 'port 443' -o connections.parquet
+    pcap2arrow flows dataset --json | head
+    """
+    from jobs.cli.output import complain, print_json_line
+    from jobs.flows import check_target, flows, write_flows
+
+    if output is not None:
+        check_target(output)
+    chosen = chosen_filters(**filters)
+    if chosen.lines is not None:
+        raise click.UsageError("--filters: connections are of one filter: -f")
+    found = flows(sources, chosen=chosen.one)
+    for reason in (*found.warnings, *found.errors):
+        complain(reason)
+    if output is not None:
+        write_flows(found.connections, output)
+    elif as_json:
+        for record in found.connections.iter_rows(named=True):
+            print_json_line(_record(record))
+    else:
+        _print(found.connections)
+    return 1 if found.errors else 0
+
+
+def _record(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as JSON has it: times as text in UTC, durations in seconds."""
+    for name in ("ts", "last_time"):
+        row[name] = None if row[name] is None else row[name].isoformat()
+    for name in ("duration", "handshake_rtt"):
+        row[name] = None if row[name] is None else row[name].total_seconds()
+    return row
+
+
+def _print(connections: pl.DataFrame) -> None:
+    from jobs.cli.output import print_table
+
+    rows = (
+        (
+            "" if row["ts"] is None else f"{row['ts']:%Y-%m-%d %H:%M:%S.%f}",
+            row["proto"],
+            _endpoint(row["id_orig_h"], row["id_orig_p"]),
+            _endpoint(row["id_resp_h"], row["id_resp_p"]),
+            row["conn_state"],
+            str(row["orig_pkts"]),
+            str(row["orig_frame_bytes"]),
+            str(row["resp_pkts"]),
+            str(row["resp_frame_bytes"]),
+            "" if row["duration"] is None else f"{row['duration'].total_seconds():.6f}",
+        )
+        for row in connections.iter_rows(named=True)
+    )
+    print_table(_HEADINGS, rows, numbers=_HEADINGS[5:])
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

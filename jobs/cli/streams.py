@@ -1,0 +1,105 @@
+"""``pcap2arrow streams``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from jobs.cli.filters import chosen_filters, filter_options
+from jobs.cli.options import json_option, sources_argument
+
+
+@click.command(short_help="Put TCP streams together: files and tables.")
+@sources_argument
+@click.option(
+    "-o", "--output", "folder", metavar="DIR", help="Write a file for each stream into this folder."
+)
+@click.option(
+    "--tables",
+    metavar="DIR",
+    help="Write streams.parquet, segments.parquet and gaps.parquet into this folder.",
+)
+@filter_options
+@click.option(
+    "--skip",
+    type=click.IntRange(min=0),
+    default=1 << 24,
+    show_default=True,
+    metavar="N",
+    help="A segment more than N octets off the place that is expected begins another stream.",
+)
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Keep N octets of each stream.")
+@click.option(
+    "--overlap",
+    type=click.Choice(("last", "first")),
+    default="last",
+    show_default=True,
+    help="Where segments overlap, take octets from the last one that came, or the first.",
+)
+@click.option(
+    "--template", metavar="TEXT", help="Names of files, with tcpflow's codes.  [default: %A.%a-%B.%b%V%v%C%c]"
+)
+@click.option("--hash", "hashes", is_flag=True, help="Put MD5 and SHA-256 into the table of streams.")
+@click.option(
+    "--compat",
+    type=click.Choice(("tcpflow",)),
+    help="Follow tcpflow also where it loses or invents octets: the same files as tcpflow 1.6.1.",
+)
+@json_option
+def command(
+    sources: tuple[str, ...],
+    folder: str | None,
+    tables: str | None,
+    template: str | None,
+    hashes: bool,
+    compat: str | None,
+    as_json: bool,
+    skip: int,
+    limit: int | None,
+    overlap: Any,
+    **filters: Any,
+) -> int:
+    """Put the TCP streams of all sources together: one for each direction of each connection.
+
+    SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input); packets of several are
+    taken in the order of their times. Files have tcpflow's names: 010.000.000.001.01234-010.000.000.002.00080 from
+    10.0.0.1, port 1234, to 10.0.0.2, port 80, c1 at the end of the second stream of that name. What is missing in a
+    stream is a hole in its file, and a row of gaps.parquet.
+
+    \b
+    pcap2arrow streams dataset -o streams/
+    pcap2arrow streams capture.pcap -f 'port 80' -o streams/ --tables tables/
+    pcap2arrow streams dataset --tables tables/ --hash --limit 1000000
+    """
+    from jobs.cli.output import complain, print_json_line
+    from jobs.streams import write_streams
+    from queries.streams.naming import Template
+    from queries.streams.rules import Rules
+
+    if folder is None and tables is None:
+        raise click.UsageError("nothing to write: name a folder with -o, or with --tables")
+    chosen = chosen_filters(**filters)
+    if chosen.lines is not None:
+        raise click.UsageError("--filters: streams are of one filter: -f")
+    report = write_streams(
+        sources,
+        rules=Rules(skip, limit, overlap, as_tcpflow=compat is not None),
+        folder=folder,
+        tables=tables,
+        template=None if template is None else Template(template),
+        chosen=chosen.one,
+        hashes=hashes,
+    )
+    for reason in (*report.warnings, *report.errors):
+        complain(reason)
+    if as_json:
+        print_json_line(asdict(report))
+    else:
+        conflicts = f", {report.conflicts} with conflicts" if report.conflicts else ""
+        click.echo(
+            f"{report.streams} streams, {report.files} with octets{conflicts}: "
+            f"{report.octets} octets, {report.missing} missing"
+        )
+    return 1 if report.errors else 0

@@ -1,0 +1,4 @@
+"""Connections out of packet tables: TCP connections, and conversations over UDP and ICMP.
+
+:mod:`~queries.flows.packets` finds which packets belong together, :mod:`~queries.flows.connections` sums them up.
+"""

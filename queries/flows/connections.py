@@ -1,0 +1,253 @@
+"""The connections table: what went each way, and how it ended."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from pcap2arrow.reading.text import text
+from queries.flows.community import community_id
+from queries.flows.packets import COUNTERPARTS, ICMP, ICMPV6, TCP, UDP, FlowPackets
+from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
+
+PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
+"""What conn.log calls protocols."""
+
+_DIRECTIONS = ("orig", "resp")
+
+
+def connections_table(packets: FlowPackets) -> pl.DataFrame:
+    """A row per connection, in the order of their first packets, with the names of Zeek's conn.log.
+
+    ``ts`` is the time of its first packet, ``duration`` that to its last; ``orig`` is who sent the first packet (of a
+    handshake, SYN), ``resp`` the other; ``id_orig_p`` and ``id_resp_p`` are ports, of ICMP its type and the type that
+    answers it, or its code.  ``orig_pkts`` counts packets, ``orig_ip_bytes`` the octets of IP, ``orig_frame_bytes`` of
+    frames, ``orig_bytes`` of payload: of TCP as sequence numbers count them, so that none counts twice.
+    ``orig_retransmitted`` counts segments without anything new, ``missed_bytes`` octets between those that were seen.
+    ``conn_state`` is conn.log's; ``handshake_rtt`` is from SYN to the ACK after SYN and ACK.  ``community_id`` is
+    version 1 with seed 0.
+    """
+    table = _with_direction(packets)
+    summed = table.group_by("connection", maintain_order=True).agg(
+        pl.col("ip_version", "l4_proto", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port").first(),
+        pl.col("orig_back").first(),
+        pl.col("time").first().alias("ts"),
+        pl.col("time").max().alias("last_time"),
+        pl.col(TURN, PLACE, "frame_number").first(),
+        *(each for side in _DIRECTIONS for each in _sums(side)),
+        *_flag_sums(),
+        _handshake().alias("handshake_rtt"),
+    )
+    whole = _with_octets(summed, table)
+    ordered = whole.drop("connection").sort(TURN, PLACE, "frame_number").with_row_index("connection")
+    return _shown(ordered)
+
+
+def _with_direction(packets: FlowPackets) -> pl.DataFrame:
+    """The packets with their connection, and whether they are from its originator."""
+    table = packets.table.with_columns(pl.Series("connection", packets.connection))
+    first_is_answer = (pl.col("tcp_flags").first() & (SYN | ACK)) == (SYN | ACK)
+    orig_back = (pl.col("back").first() ^ ((pl.col("l4_proto").first() == TCP) & first_is_answer)).over(
+        "connection"
+    )
+    return table.with_columns(orig_back.alias("orig_back")).with_columns(
+        orig=pl.col("back") == pl.col("orig_back")
+    )
+
+
+def _from(side: str) -> pl.Expr:
+    return pl.col("orig") if side == "orig" else ~pl.col("orig")
+
+
+def _sums(side: str) -> list[pl.Expr]:
+    mine = _from(side)
+    return [
+        mine.sum().cast(pl.UInt64).alias(f"{side}_pkts"),
+        *(
+            pl.col(column).filter(mine).cast(pl.UInt64).sum().alias(f"{side}_{name}")
+            for column, name in (
+                ("ip_octets", "ip_bytes"),
+                ("frame_len", "frame_bytes"),
+                ("payload_len", "payload"),
+            )
+        ),
+    ]
+
+
+def _flag_sums() -> list[pl.Expr]:
+    """Which flags came from whom."""
+    flags = pl.col("tcp_flags")
+    syn_alone = flags & (SYN | ACK) == SYN
+    answer = flags & (SYN | ACK) == (SYN | ACK)
+    found = {"syn": syn_alone & pl.col("orig"), "answer": answer & ~pl.col("orig")}
+    for name, bit in (("fin", FIN), ("rst", RST)):
+        for side in _DIRECTIONS:
+            found[f"{side}_{name}"] = (flags & bit != 0) & _from(side)
+    return [expression.any().alias(name) for name, expression in found.items()]
+
+
+def _handshake() -> pl.Expr:
+    flags, mine = pl.col("tcp_flags"), pl.col("orig")
+    answered = ((flags & (SYN | ACK) == (SYN | ACK)) & ~mine).cum_sum() > 0
+    last = pl.col("time").filter(mine & answered & (flags & (SYN | ACK | RST) == ACK)).first()
+    first = pl.col("time").filter(mine & (flags & (SYN | ACK) == SYN)).first()
+    return last - first
+
+
+def _with_octets(summed: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
+    """Add what sequence numbers say of TCP; of other protocols payload is what was sent."""
+    counted = _sequences(table)
+    for side in _DIRECTIONS:
+        of_side = counted.filter(pl.col("orig") == (side == "orig")).select(
+            "connection",
+            pl.col("octets").alias(f"{side}_bytes"),
+            pl.col("missed").alias(f"{side}_missed"),
+            pl.col("repeated").alias(f"{side}_retransmitted"),
+        )
+        summed = summed.join(of_side, on="connection", how="left", maintain_order="left")
+    is_tcp = pl.col("l4_proto") == TCP
+    return summed.with_columns(
+        *(
+            pl.when(is_tcp)
+            .then(pl.col(f"{side}_bytes").fill_null(0))
+            .otherwise(f"{side}_payload")
+            .alias(f"{side}_bytes")
+            for side in _DIRECTIONS
+        ),
+        *(pl.col(f"{side}_retransmitted").fill_null(0) for side in _DIRECTIONS),
+        missed_bytes=pl.col("orig_missed").fill_null(0) + pl.col("resp_missed").fill_null(0),
+    )
+
+
+def _sequences(table: pl.DataFrame) -> pl.DataFrame:
+    """For each direction of TCP connections: octets from the first to the last, those missed, segments repeated."""
+    way = ["connection", "orig"]
+    step = pl.col("start").diff().fill_null(0).over(way)
+    wrapped = (step + 2**31) % 2**32 - 2**31
+    placed = (
+        table.lazy()
+        .filter(pl.col("l4_proto") == TCP, (pl.col("payload_len") > 0) | (pl.col("tcp_flags") & SYN != 0))
+        .select(
+            *way,
+            pl.col("payload_len").cast(pl.Int64).alias("length"),
+            start=pl.col("tcp_seq").cast(pl.Int64) + (pl.col("tcp_flags") & SYN != 0).cast(pl.Int64),
+        )
+        .with_columns(place=wrapped.cum_sum().over(way))
+        .with_columns(end=pl.col("place") + pl.col("length"))
+        .with_columns(known=pl.col("end").cum_max().shift(1).over(way))
+    )
+    repeated = (pl.col("length") > 0) & (pl.col("end") <= pl.col("known"))
+    sorted_ = placed.sort(*way, "place", maintain_order=True).with_columns(
+        before=pl.col("end").cum_max().shift(1).over(way)
+    )
+    gap = (pl.col("place") - pl.col("before")).clip(0).fill_null(0).sum()
+    return (
+        sorted_.group_by(way)
+        .agg(
+            (pl.col("end").max() - pl.col("place").min()).cast(pl.UInt64).alias("octets"),
+            gap.cast(pl.UInt64).alias("missed"),
+            repeated.sum().cast(pl.UInt64).alias("repeated"),
+        )
+        .collect()
+    )
+
+
+def _state() -> pl.Expr:
+    """conn.log's conn_state."""
+    syn, answer = pl.col("syn"), pl.col("answer")
+    orig_fin, resp_fin = pl.col("orig_fin"), pl.col("resp_fin")
+    orig_rst, resp_rst = pl.col("orig_rst"), pl.col("resp_rst")
+    rules: list[tuple[pl.Expr, str]] = [
+        (syn & answer & orig_fin & resp_fin, "SF"),
+        (syn & answer & orig_rst, "RSTO"),
+        (syn & answer & resp_rst, "RSTR"),
+        (syn & answer & orig_fin, "S2"),
+        (syn & answer & resp_fin, "S3"),
+        (syn & answer, "S1"),
+        (syn & resp_rst, "REJ"),
+        (syn & orig_rst, "RSTOS0"),
+        (syn & orig_fin & (pl.col("resp_pkts") == 0), "SH"),
+        (syn & (pl.col("resp_pkts") == 0), "S0"),
+        (answer & ~syn & resp_rst, "RSTRH"),
+        (answer & ~syn & resp_fin, "SHR"),
+    ]
+    of_tcp = pl.coalesce(*(pl.when(rule).then(pl.lit(state)) for rule, state in rules), pl.lit("OTH"))
+    answered = pl.when(pl.col("resp_pkts") > 0).then(pl.lit("SF")).otherwise(pl.lit("S0"))
+    of_icmp = pl.lit("OTH")
+    protocol = pl.col("l4_proto")
+    return pl.when(protocol == TCP).then(of_tcp).when(protocol == UDP).then(answered).otherwise(of_icmp)
+
+
+def _shown(connections: pl.DataFrame) -> pl.DataFrame:
+    ends = {
+        f"{side}_{part}": pl.when(pl.col("orig_back") == swapped).then(f"a_{part}").otherwise(f"b_{part}")
+        for side, swapped in (("src", False), ("dst", True))
+        for part in ("hi", "lo", "port")
+    }
+    named = connections.with_columns(**ends)
+    is_four = pl.col("ip_version") == 4
+    numbers = named.lazy().select(
+        *(
+            expression
+            for side in ("src", "dst")
+            for expression in (
+                pl.when(is_four).then(f"{side}_lo").cast(pl.UInt32).alias(f"ip_{side}"),
+                pl.when(~is_four).then(f"{side}_hi").alias(f"ipv6_{side}_hi"),
+                pl.when(~is_four).then(f"{side}_lo").alias(f"ipv6_{side}_lo"),
+            )
+        )
+    )
+    addresses = text(numbers).collect()
+    return named.select(
+        "connection",
+        "ts",
+        addresses["ip_src"].alias("id_orig_h"),
+        pl.col("src_port").alias("id_orig_p"),
+        addresses["ip_dst"].alias("id_resp_h"),
+        pl.col("dst_port").alias("id_resp_p"),
+        pl.col("l4_proto").replace_strict(PROTOCOLS, return_dtype=pl.String).alias("proto"),
+        (pl.col("last_time") - pl.col("ts")).alias("duration"),
+        "orig_bytes",
+        "resp_bytes",
+        _state().alias("conn_state"),
+        "missed_bytes",
+        "orig_pkts",
+        "orig_ip_bytes",
+        "orig_frame_bytes",
+        "resp_pkts",
+        "resp_ip_bytes",
+        "resp_frame_bytes",
+        "orig_retransmitted",
+        "resp_retransmitted",
+        "handshake_rtt",
+        "last_time",
+        pl.Series("community_id", _community_ids(named), dtype=pl.String),
+    )
+
+
+def _community_ids(named: pl.DataFrame) -> list[str]:
+    columns = (
+        "ip_version",
+        "l4_proto",
+        "src_hi",
+        "src_lo",
+        "dst_hi",
+        "dst_lo",
+        "src_port",
+        "dst_port",
+    )
+    return [
+        community_id(
+            _packed(version, src_hi, src_lo),
+            _packed(version, dst_hi, dst_lo),
+            (src_port, dst_port),
+            protocol,
+            one_way=protocol in COUNTERPARTS and COUNTERPARTS[protocol].get(src_port) != dst_port,
+        )
+        for version, protocol, src_hi, src_lo, dst_hi, dst_lo, src_port, dst_port in named.select(
+            columns
+        ).iter_rows()
+    ]
+
+
+def _packed(version: int, high: int, low: int) -> bytes:
+    return low.to_bytes(4, "big") if version == 4 else (high << 64 | low).to_bytes(16, "big")

@@ -1,0 +1,194 @@
+"""Packets of TCP, UDP and ICMP, told apart by their connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pcap2arrow.numbers import IPProtocol
+from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
+
+TCP, UDP, ICMP, ICMPV6 = (
+    IPProtocol.TCP.value,
+    IPProtocol.UDP.value,
+    IPProtocol.ICMP.value,
+    IPProtocol.ICMPV6.value,
+)
+
+COLUMNS = (
+    "ip_version",
+    "ip_src",
+    "ip_dst",
+    "ipv6_src_hi",
+    "ipv6_src_lo",
+    "ipv6_dst_hi",
+    "ipv6_dst_lo",
+    "ip_len",
+    "l4_proto",
+    "src_port",
+    "dst_port",
+    "icmp_type",
+    "icmp_code",
+    "tcp_seq",
+    "tcp_ack",
+    "tcp_flags",
+    "payload_len",
+    "frame_len",
+    "frame_number",
+    "time",
+)
+"""Columns of the packet table that connections are made of."""
+
+COUNTERPARTS = {
+    ICMP: {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17, 10: 9, 9: 10},
+    ICMPV6: {128: 129, 129: 128, 133: 134, 134: 133, 135: 136, 136: 135, 130: 131, 131: 130, 144: 145, 145: 144},
+}  # fmt: skip
+"""Types of ICMP that answer each other (RFC 792, 950, 1256, 4443, 4861, 2710, 6275)."""
+
+_KEY = ("ip_version", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port", "l4_proto")
+
+
+def is_flow() -> pl.Expr:
+    """Which packets of a packet table belong to connections."""
+    with_ports = pl.col("l4_proto").is_in([TCP, UDP]) & pl.col("dst_port").is_not_null()
+    of_tcp = (pl.col("l4_proto") != TCP) | pl.col("tcp_flags").is_not_null()
+    of_icmp = pl.col("l4_proto").is_in([ICMP, ICMPV6]) & pl.col("icmp_code").is_not_null()
+    return pl.col("ip_version").is_not_null() & ((with_ports & of_tcp) | of_icmp)
+
+
+def flow_columns(packets: pl.DataFrame) -> pl.DataFrame:
+    """Of packets of :func:`is_flow` (at least :data:`COLUMNS` and those of order) what connections are made of.
+
+    Endpoints are a and b, of which a is the lesser; ``back`` tells that a packet goes from b to a.  Addresses are two
+    numbers each, and ICMP has its type and the one that answers it, or its code, in the place of ports.
+    """
+    shown = packets.lazy().select(
+        "ip_version",
+        "l4_proto",
+        *(_address(side, half).alias(f"{side}_{half}") for side in ("src", "dst") for half in ("hi", "lo")),
+        *_ports(),
+        pl.col("tcp_seq").fill_null(0),
+        pl.col("tcp_ack").fill_null(0),
+        pl.col("tcp_flags").fill_null(0),
+        "payload_len",
+        "frame_len",
+        _ip_octets().alias("ip_octets"),
+        "time",
+        TURN,
+        PLACE,
+        "frame_number",
+    )
+    ends = {
+        f"{end}_{part}": pl.when("back").then(f"{other}_{part}").otherwise(f"{one}_{part}")
+        for end, one, other in (("a", "src", "dst"), ("b", "dst", "src"))
+        for part in ("hi", "lo", "port")
+    }
+    return (
+        shown.with_columns(_less().alias("back"))
+        .with_columns(**ends)
+        .drop("src_hi", "src_lo", "dst_hi", "dst_lo", "src_port", "dst_port")
+        .collect()
+    )
+
+
+def _less() -> pl.Expr:
+    """Whether the destination is less than the source."""
+    result = pl.col("dst_port") < pl.col("src_port")
+    for half in ("lo", "hi"):
+        source, destination = pl.col(f"src_{half}"), pl.col(f"dst_{half}")
+        result = (destination < source) | ((destination == source) & result)
+    return result
+
+
+def _address(side: str, half: str) -> pl.Expr:
+    four = pl.lit(0, dtype=pl.UInt64) if half == "hi" else pl.col(f"ip_{side}").cast(pl.UInt64)
+    return pl.when(pl.col("ip_version") == 4).then(four).otherwise(f"ipv6_{side}_{half}").fill_null(0)
+
+
+def _ports() -> list[pl.Expr]:
+    answers = [
+        pl.when(pl.col("l4_proto") == protocol)
+        .then(pl.col("icmp_type").replace_strict(pairs, default=None, return_dtype=pl.UInt16))
+        for protocol, pairs in COUNTERPARTS.items()
+    ]  # fmt: skip
+    of_type = pl.col("icmp_type").cast(pl.UInt16)
+    of_code = pl.coalesce(
+        *(answer.otherwise(None) for answer in answers), pl.col("icmp_code").cast(pl.UInt16)
+    )
+    return [
+        pl.coalesce("src_port", of_type).alias("src_port"),
+        pl.coalesce("dst_port", of_code).alias("dst_port"),
+    ]
+
+
+def _ip_octets() -> pl.Expr:
+    """Octets of the IP packet, as its header says."""
+    length = pl.col("ip_len").cast(pl.UInt32)
+    return pl.when(pl.col("ip_version") == 6).then(length + 40).otherwise(length).fill_null(0)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPackets:
+    """Packets by connection, those of one in their order.
+
+    Connection c has the packets ``bounds[c] : bounds[c + 1]`` of ``table``.
+    """
+
+    table: pl.DataFrame
+    bounds: NDArray[np.int64]
+
+    @property
+    def connection(self) -> NDArray[np.int64]:
+        """The connection of each packet."""
+        return np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))
+
+
+def by_connection(packets: pl.DataFrame) -> FlowPackets:
+    """Packets of :func:`flow_columns`, grouped."""
+    ordered = packets.sort(*_KEY, TURN, PLACE, "frame_number")
+    starts = np.ones(len(ordered), np.bool_)
+    starts[1:] = np.any([_changes(ordered[column].to_numpy()) for column in _KEY], axis=0)
+    starts |= _renewed(ordered, starts)
+    return FlowPackets(ordered, np.append(np.flatnonzero(starts), len(ordered)))
+
+
+def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
+    changes: NDArray[np.bool_] = values[1:] != values[:-1]
+    return changes
+
+
+def _renewed(ordered: pl.DataFrame, starts: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Packets that begin another TCP connection between the same endpoints: a SYN with a new sequence number."""
+    renewed = np.zeros(len(ordered), np.bool_)
+    flags = ordered["tcp_flags"].to_numpy()
+    syn = (flags & (SYN | ACK) == SYN) & (ordered["l4_proto"].to_numpy() == TCP)
+    if not (syn & ~starts).any():
+        return renewed
+    pair = np.cumsum(starts) - 1
+    bounds = np.append(np.flatnonzero(starts), len(ordered))
+    seq, back = ordered["tcp_seq"].to_numpy(), ordered["back"].to_numpy()
+    for number in np.unique(pair[syn & ~starts]).tolist():
+        first, stop = int(bounds[number]), int(bounds[number + 1])
+        rows = _renewals(seq[first:stop], flags[first:stop], back[first:stop])
+        renewed[first + np.array(rows, np.int64)] = True
+    return renewed
+
+
+def _renewals(seq: NDArray[np.uint32], flags: NDArray[np.uint16], back: NDArray[np.bool_]) -> list[int]:
+    """Of packets between two endpoints those that begin another connection."""
+    result: list[int] = []
+    base: list[int | None] = [None, None]
+    ended = False
+    for row, (number, bits, side) in enumerate(zip(seq.tolist(), flags.tolist(), back.tolist(), strict=True)):
+        if bits & (SYN | ACK) == SYN and base[side] is not None and (number != base[side] or ended):
+            result.append(row)
+            base = [None, None]
+            ended = False
+        if base[side] is None:
+            base[side] = number if bits & SYN else (number - 1) % 2**32
+        ended |= bool(bits & (FIN | RST))
+    return result

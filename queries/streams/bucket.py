@@ -1,0 +1,77 @@
+"""Packets of some flows to their streams, from beginning to end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from queries.streams import files, naming, tables
+from queries.streams.assembly import Assembly, assemble
+from queries.streams.follow import Followed, follow
+from queries.streams.packets import Packets, grouped, in_order
+from queries.streams.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Flows whose packets are all here, and their streams."""
+
+    packets: Packets
+    followed: Followed
+    assembly: Assembly
+    rules: Rules
+
+    @classmethod
+    def of(cls, frames: Sequence[pl.DataFrame], rules: Rules) -> Bucket:
+        """Of frames of :func:`~queries.streams.packets.segments`, at least one."""
+        packets = grouped(in_order(frames))
+        followed = follow(packets, rules)
+        return cls(packets, followed, assemble(packets, followed, rules), rules)
+
+    def opened(self) -> NDArray[np.int64]:
+        """The streams that have a file, in the order in which their first octets came."""
+        return tables.opened(self.packets, self.followed)
+
+    def names(self, template: naming.Template, *, taken: Collection[str] = ()) -> dict[int, str]:
+        """Names of the streams that have a file, none of those ``taken``."""
+        opened = self.opened()
+        columns = tables.naming_columns(self.packets, self.followed, opened)
+        return dict(zip(opened.tolist(), naming.names(columns, template, taken=taken), strict=True))
+
+    def write_files(self, names: Mapping[int, str], folder: Path) -> None:
+        """Write the streams that have a name.  Raises ExportError where a file can't be written."""
+        streams = np.array(sorted(names), np.int64)
+        files.write_files(self.packets, self.assembly, streams, names, folder)
+
+    def streams_table(self, names: Mapping[int, str], *, hashes: bool = False) -> pl.DataFrame:
+        """See :func:`~queries.streams.tables.streams_table`."""
+        digests = self.digests() if hashes else {}
+        return tables.streams_table(self.packets, self.followed, self.assembly, self.rules, names, digests)
+
+    def digests(self) -> dict[str, list[str | None]]:
+        """See :func:`~queries.streams.files.digests`."""
+        return files.digests(self.packets, self.assembly, self.opened())
+
+    def index_lines(self, streams: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
+        """Of streams, ascending, lines OFFSET|SECONDS|OCTETS, one for each segment in the order of their coming."""
+        table = self.segments_table().filter(pl.col("stream").is_in(streams))
+        nanoseconds = pl.col("time").dt.epoch("ns").fill_null(0)
+        seconds, rest = nanoseconds // 10**9, (nanoseconds % 10**9).cast(pl.String).str.zfill(9)
+        line = pl.format("{}|{}.{}|{}\n", "offset", seconds, rest, "length")
+        for (stream,), of_stream in table.select("stream", line.alias("line")).group_by(
+            "stream", maintain_order=True
+        ):
+            yield int(str(stream)), of_stream["line"].to_list()
+
+    def segments_table(self) -> pl.DataFrame:
+        """See :func:`~queries.streams.tables.segments_table`."""
+        return tables.segments_table(self.packets, self.followed)
+
+    def gaps_table(self) -> pl.DataFrame:
+        """See :func:`~queries.streams.tables.gaps_table`."""
+        return tables.gaps_table(self.followed, self.assembly, self.rules)

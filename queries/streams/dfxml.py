@@ -1,0 +1,119 @@
+"""The report of tcpflow: streams as file objects of DFXML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+from numpy.typing import NDArray
+
+from queries.streams.naming import address_texts, mac_texts
+from queries.streams.packets import Packets
+
+if TYPE_CHECKING:
+    from queries.streams.bucket import Bucket
+
+_HEAD = """<?xml version='1.0' encoding='UTF-8'?>
+<dfxml xmloutputversion='1.0'>
+  <metadata xmlns='http://afflib.org/tcpflow/' xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' xmlns:dc='http://purl.org/dc/elements/1.1/'>
+    <dc:type>Feature Extraction</dc:type>
+  </metadata>
+  <creator version='1.0'>
+    <program>{program}</program>
+    <version>{version}</version>
+  </creator>
+  <configuration>
+"""
+_FAMILIES = {4: 2, 6: 10}
+_SECOND = 10**9
+_NO_MAC = "00:00:00:00:00:00"
+
+
+def report(
+    bucket: Bucket | None, names: Mapping[int, str], digests: Sequence[str | None] | None, *, version: str
+) -> Iterator[str]:
+    """The report, piece by piece: a file object per stream, in the order in which they closed.
+
+    ``names`` are those of files, ``digests`` MD5 of streams by number (None: not asked for).
+    """
+    yield _HEAD.format(program="pcap2arrow", version=escape(version))
+    count = 0
+    if bucket is not None:
+        count = len(bucket.followed.streams)
+        yield from _file_objects(bucket, names, digests)
+    packets = 0 if bucket is None else len(bucket.packets)
+    yield "  </configuration>\n"
+    yield f"  <total_flows>{count}</total_flows>\n  <total_packets>{packets}</total_packets>\n</dfxml>\n"
+
+
+def _file_objects(
+    bucket: Bucket, names: Mapping[int, str], digests: Sequence[str | None] | None
+) -> Iterator[str]:
+    packets, streams = bucket.packets, bucket.followed.streams
+    attributes = list(_attributes(bucket))
+    turn = np.where(streams.closing >= 0, packets.order[streams.closing], len(packets))
+    for stream in np.argsort(turn, kind="stable").tolist():
+        name = names.get(stream)
+        named = f"      <filename>{escape(name)}</filename>\n" if name is not None else ""
+        size = int(streams.farthest[stream]) if name is not None else 0
+        words = " ".join(f"{key}={quoteattr(str(value))}" for key, value in attributes[stream].items())
+        digest = digests[stream] if digests is not None and name is not None else None
+        hashed = f"      <hashdigest type='MD5'>{digest}</hashdigest>\n" if digest is not None else ""
+        sized = f"      <filesize>{size}</filesize>\n      <tcpflow {words} />\n"
+        yield f"    <fileobject>\n{named}{sized}{hashed}    </fileobject>\n"
+
+
+def _attributes(bucket: Bucket) -> Iterator[dict[str, object]]:
+    """What is known of each stream, as attributes."""
+    packets, streams = bucket.packets, bucket.followed.streams
+    first = packets.table[packets.order[streams.first]]
+    last = packets.table[packets.order[streams.last]]
+    frame_len, caplen = (_sums(bucket, column) for column in ("frame_len", "caplen"))
+    columns = {
+        "startime": [_time(each) for each in first["time"].dt.epoch("ns").to_list()],
+        "endtime": [_time(each) for each in last["time"].dt.epoch("ns").to_list()],
+        "mac_daddr": mac_texts(first["eth_dst"]),
+        "mac_saddr": mac_texts(first["eth_src"]),
+        "family": [_FAMILIES[version] for version in first["ip_version"].to_list()],
+        "src_ipn": address_texts(first, "src"),
+        "dst_ipn": address_texts(first, "dst"),
+        "srcport": first["src_port"].to_list(),
+        "dstport": first["dst_port"].to_list(),
+        "packets": streams.packets.tolist(),
+    }
+    for number in range(len(streams)):
+        found: dict[str, object] = {
+            name: values[number] for name, values in columns.items() if values[number] != _NO_MAC
+        }
+        for name, count in (("out_of_order_count", streams.out_of_order), ("violations", streams.violations)):
+            if count[number]:
+                found[name] = int(count[number])
+        found["len"] = int(frame_len[number])
+        if caplen[number] != frame_len[number]:
+            found["caplen"] = int(caplen[number])
+        yield found
+
+
+def _sums(bucket: Bucket, column: str) -> NDArray[np.int64]:
+    """A column summed over the packets of each stream."""
+    packets, streams = bucket.packets, bucket.followed.streams
+    values = _in_rows(packets, column)
+    values[bucket.followed.ignored] = 0
+    summed = np.append(0, np.cumsum(values))
+    sums: NDArray[np.int64] = summed[streams.last + 1] - summed[streams.first]
+    return sums
+
+
+def _in_rows(packets: Packets, column: str) -> NDArray[np.int64]:
+    values: NDArray[np.int64] = packets.table[column].to_numpy()[packets.order].astype(np.int64)
+    return values
+
+
+def _time(nanoseconds: int | None) -> str:
+    """A time with microseconds where there are any."""
+    seconds, rest = divmod(nanoseconds or 0, _SECOND)
+    fraction = f".{rest // 1000:06}" if rest // 1000 else ""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"

@@ -1,0 +1,204 @@
+"""TCP packets of a packet table, grouped by flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from queries.filters.machine.frames import Slices
+from queries.streams.rules import Rules
+
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+_TCP = 6
+_TCP_HEADER = 20
+
+TUPLE = (
+    "ip_version",
+    "ip_src",
+    "ip_dst",
+    "ipv6_src_hi",
+    "ipv6_src_lo",
+    "ipv6_dst_hi",
+    "ipv6_dst_lo",
+    "src_port",
+    "dst_port",
+)
+"""Columns that tell flows apart."""
+
+SWAPPED = (
+    "ip_version",
+    "ip_dst",
+    "ip_src",
+    "ipv6_dst_hi",
+    "ipv6_dst_lo",
+    "ipv6_src_hi",
+    "ipv6_src_lo",
+    "dst_port",
+    "src_port",
+)
+"""The same columns of the other direction."""
+
+_ENDPOINT = (
+    ("src_port", "dst_port"),
+    ("ipv6_src_lo", "ipv6_dst_lo"),
+    ("ipv6_src_hi", "ipv6_dst_hi"),
+    ("ip_src", "ip_dst"),
+)
+"""What endpoints are compared by, as (source, destination), the most significant last."""
+
+NAMING = ("time", "eth_src", "eth_dst", "vlan_id")
+"""Columns of a stream's first packet that may stand in its name."""
+
+PLACE, TURN = "place", "turn"
+"""Columns that order packets of several captures: (``turn``, ``place``, ``frame_number``)."""
+
+COLUMNS = (
+    *TUPLE,
+    *NAMING,
+    "capture_id",
+    "frame_number",
+    "caplen",
+    "filter_len",
+    "frame_len",
+    "ip_proto",
+    "l4_proto",
+    "tcp_seq",
+    "tcp_flags",
+    "transport_offset",
+    "flow_hash",
+    "payload_len",
+    "rest",
+)
+"""Columns of the packet table that streams are made of."""
+
+
+def is_tcp(rules: Rules) -> pl.Expr:
+    """Which packets of a packet table are TCP with ports, as far as streams are concerned."""
+    protocol = pl.col("ip_proto" if rules.as_tcpflow else "l4_proto")
+    return (protocol == _TCP) & pl.col("tcp_flags").is_not_null()
+
+
+def segments(packets: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """Of packets of :func:`is_tcp` (at least :data:`COLUMNS`) those with a whole header, in the same order.
+
+    Their ``rest`` becomes ``payload``: what they carried, as far as it was captured.
+    """
+    seen = pl.col("filter_len" if rules.as_tcpflow else "caplen").cast(pl.Int64)
+    header_len = pl.col("caplen").cast(pl.Int64) - pl.col("rest").bin.size().cast(pl.Int64)
+    whole = pl.min_horizontal(header_len, seen) - pl.col("transport_offset") >= _TCP_HEADER
+    return (
+        packets.lazy()
+        .filter(whole)
+        .with_columns(
+            pl.col("rest")
+            .bin.slice(0, pl.min_horizontal("payload_len", (seen - header_len).clip(0)))
+            .alias("payload")
+        )
+        .drop("rest", "payload_len", "ip_proto", "l4_proto", "filter_len", "transport_offset")
+        .collect()
+    )
+
+
+def in_order(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Frames of :func:`segments` together, in the order of the whole."""
+    together = pl.concat(frames)
+    keys = [TURN, PLACE, "frame_number"]
+    return together if together.select(keys).equals(together.select(keys).sort(keys)) else together.sort(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """TCP packets, flow by flow, those of a flow in their order; arrays have a value per packet.
+
+    Flow f has the packets ``bounds[f] : bounds[f + 1]``.  ``order`` is a packet's place in the whole.  ``table`` has
+    the other columns of :func:`segments`, in the order of the whole: row ``order`` of it.
+    """
+
+    bounds: NDArray[np.int64]
+    order: NDArray[np.int64]
+    seq: NDArray[np.uint32]
+    flags: NDArray[np.uint8]
+    length: NDArray[np.int64]
+    payload: Slices
+    table: pl.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def flows(self) -> int:
+        """How many flows there are."""
+        return len(self.bounds) - 1
+
+    @property
+    def flow(self) -> NDArray[np.int64]:
+        """The flow of each packet."""
+        return np.repeat(np.arange(self.flows), np.diff(self.bounds))
+
+
+def grouped(table: pl.DataFrame) -> Packets:
+    """Group packets, a frame of :func:`segments`, by flow."""
+    key = _flow_key(table)
+    order = np.argsort(key, kind="stable")
+    starts = _starts(key[order])
+    if not _same_flows(table, order, starts):
+        order, starts = _by_tuple(table)
+    payload = Slices.of_arrow(table["payload"].to_arrow()).take(order)
+    return Packets(
+        bounds=np.append(starts, len(order)),
+        order=order,
+        seq=table["tcp_seq"].to_numpy()[order],
+        flags=(table["tcp_flags"].to_numpy()[order] & (FIN | SYN | RST | ACK)).astype(np.uint8),
+        length=payload.ends - payload.starts,
+        payload=payload,
+        table=table.drop("payload", "flow_hash", "tcp_seq", "tcp_flags"),
+    )
+
+
+def is_backward(table: pl.DataFrame) -> NDArray[np.bool_]:
+    """Which packets go from the greater endpoint to the lesser, as addresses, then ports are compared."""
+    backward = np.zeros(len(table), np.bool_)
+    for source, destination in _ENDPOINT:
+        a, b = _numbers(table, source), _numbers(table, destination)
+        backward = np.where(a == b, backward, a > b)
+    return backward
+
+
+def _flow_key(table: pl.DataFrame) -> NDArray[np.uint64]:
+    """Equal for the packets of a flow, and hardly ever for others."""
+    return table["flow_hash"].to_numpy() & ~np.uint64(1) | is_backward(table)
+
+
+def _numbers(table: pl.DataFrame, column: str) -> NDArray[Any]:
+    return table[column].fill_null(0).to_numpy()
+
+
+def _starts(key: NDArray[np.uint64]) -> NDArray[np.int64]:
+    is_start = np.ones(len(key), np.bool_)
+    is_start[1:] = key[1:] != key[:-1]
+    return np.flatnonzero(is_start)
+
+
+def _same_flows(table: pl.DataFrame, order: NDArray[np.int64], starts: NDArray[np.int64]) -> bool:
+    """Whether packets of one key are of one flow: two of them might share a hash, by chance or on purpose."""
+    is_start = np.zeros(len(order), np.bool_)
+    is_start[starts] = True
+    for column in TUPLE:
+        values = _numbers(table, column)[order]
+        if ((values[1:] != values[:-1]) & ~is_start[1:]).any():
+            return False
+    return True
+
+
+def _by_tuple(table: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Order by flow, and where flows start, by comparing tuples."""
+    columns = [_numbers(table, column) for column in TUPLE]
+    order = np.lexsort(columns)
+    is_start = np.ones(len(order), np.bool_)
+    is_start[1:] = np.any([column[order][1:] != column[order][:-1] for column in columns], axis=0)
+    return order, np.flatnonzero(is_start)

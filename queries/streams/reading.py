@@ -1,0 +1,130 @@
+"""TCP packets of datasets and captures, part by part."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pcap2arrow.conversion.packets import packet_rows
+from pcap2arrow.conversion.plan import Unit
+from pcap2arrow.conversion.unit import place
+from pcap2arrow.dataset.api import is_dataset
+from pcap2arrow.dataset.log import Dataset, open_dataset
+from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
+from pcap2arrow.errors import UsageError
+from pcap2arrow.inputs import find_captures
+from pcap2arrow.reading.files import read_frame
+from pcap2arrow.savefile.pcapng import SectionState, starts_section
+from pcap2arrow.savefile.reader import Position, read_header
+from pcap2arrow.savefile.source import open_source
+from pcap2arrow.writing.original import capture_row
+from queries.exports import FilterSelection
+from queries.filters.compiled import Filter
+from queries.streams.packets import COLUMNS, PLACE, TURN
+
+_NO_TIME = np.iinfo(np.int64).min
+
+
+@dataclass(slots=True)
+class Reading:
+    """What is read of sources: ``columns`` of the packets that ``chosen`` selects and ``where`` something is so.
+
+    ``errors`` are what was wrong in captures, once the parts were read.
+    """
+
+    columns: Sequence[str] = COLUMNS
+    chosen: Filter | None = None
+    where: pl.Expr | None = None
+    errors: list[str] = field(default_factory=list)
+    selection: FilterSelection | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.selection = None if self.chosen is None else FilterSelection([self.chosen])
+
+
+def parts(
+    sources: Iterable[str | os.PathLike[str]], reading: Reading
+) -> Iterator[Callable[[], Iterator[pl.DataFrame]]]:
+    """Parts of the sources' packet tables, each to be read when it is called; a part is of one capture.
+
+    Frames have the columns asked for, :data:`PLACE` (the capture's place among all) and :data:`TURN` (the greatest time
+    so far in the capture, in nanoseconds).  Frames of a capture are in its order.  A capture that a dataset holds
+    under two names comes once.  Raises errors of sources, and UsageError where a dataset has no octets.
+    """
+    number = 0
+    for source in sources:
+        if is_dataset(source):
+            dataset = open_dataset(source)
+            live = {each.capture_id: each for each in dataset.snapshot().ordered()}.values()
+            for capture in live:
+                yield from _of_live(dataset, capture, number, reading)
+                number += 1
+        else:
+            for found in find_captures([source]).captures:
+                yield lambda path=found.path, name=found.name, number=number: _of_capture(  # type: ignore[misc]
+                    path, name, number, reading
+                )
+                number += 1
+
+
+def _of_live(
+    dataset: Dataset, capture: LiveCapture, number: int, reading: Reading
+) -> Iterator[Callable[[], Iterator[pl.DataFrame]]]:
+    options = capture.options.split()
+    if "frames=stored" in options:
+        big = capture_row(dataset, capture)["byte_order"] == "big"
+        for file in capture.files:
+            if file.table == "packets":
+                yield lambda file=file: _of_file(dataset, file, number, reading, big_endian=big)  # type: ignore[misc]
+    elif "frames=referenced" in options:
+        yield lambda: _of_capture(capture.source.path, capture.name, number, reading)
+    else:
+        raise UsageError(f"{capture.name}: converted with --frames none: there are no octets of streams")
+
+
+def _of_file(
+    dataset: Dataset, file: DataFile, number: int, reading: Reading, *, big_endian: bool
+) -> Iterator[pl.DataFrame]:
+    rows: NDArray[np.intp] | None = None
+    if reading.selection is not None:
+        rows = np.flatnonzero(reading.selection.of_file(dataset, file, big_endian=big_endian)[:, 0])
+    columns = list(dict.fromkeys([*reading.columns, "time", "order_time"]))
+    if rows is None or len(rows):
+        found = read_frame(dataset, file, columns=columns, rows=rows, where=reading.where)
+        yield _ordered(found, number, reading)
+
+
+def _of_capture(path: str, name: str, number: int, reading: Reading) -> Iterator[pl.DataFrame]:
+    """Windows of a capture; what a filter leaves out is not decoded."""
+    with open_source(path, name=name) as source:
+        header = read_header(source)
+        first = starts_section(source.read(0, 12)) if header is None else None
+        big_endian = (header.order if header is not None else first or SectionState().order) == ">"
+        everything = Unit(0, "", Position(0), source.size, 0, 1, None)
+        for placed, window in place(source, header, everything):
+            if reading.selection is not None:
+                chosen = reading.selection.of_records(placed.records, big_endian=big_endian)[:, 0]
+                placed = placed.rows(chosen)
+            if len(placed):
+                found = pl.from_arrow(packet_rows(placed, capture_id=0))
+                assert isinstance(found, pl.DataFrame)
+                if reading.where is not None:
+                    found = found.filter(reading.where)
+                yield _ordered(found, number, reading)
+            reading.errors += [
+                f"{source.name}: offset {gap.offset}: {gap.reason}" for gap in window.gaps if gap.reason
+            ]
+        if source.cut:
+            reading.errors.append(
+                f"{source.name}: offset {source.size}: expected the rest of the capture, found {source.cut}"
+            )
+
+
+def _ordered(packets: pl.DataFrame, number: int, reading: Reading) -> pl.DataFrame:
+    turn = pl.coalesce("order_time", "time").forward_fill().dt.epoch("ns").fill_null(_NO_TIME)
+    return packets.select(*reading.columns, turn.alias(TURN), pl.lit(number, dtype=pl.UInt32).alias(PLACE))

@@ -1,0 +1,156 @@
+"""Tables of streams, of their segments and of their gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pcap2arrow.reading.text import text
+from queries.streams.assembly import Assembly, gaps
+from queries.streams.follow import Followed
+from queries.streams.packets import RST, SWAPPED, TUPLE, Packets, is_backward
+from queries.streams.rules import Rules
+
+
+def opened(packets: Packets, followed: Followed) -> NDArray[np.int64]:
+    """The streams that have a file, in the order in which their first octets came."""
+    with_file = np.flatnonzero(followed.streams.opening >= 0)
+    return with_file[np.argsort(packets.order[followed.streams.opening[with_file]], kind="stable")]
+
+
+def naming_columns(packets: Packets, followed: Followed, streams: NDArray[np.int64]) -> pl.DataFrame:
+    """What names of streams are made of: columns of their first packets, and their numbers."""
+    first = packets.table[packets.order[followed.streams.first[streams]]]
+    connection = connections(packets, followed)[streams]
+    return first.with_columns(pl.Series("number", streams), pl.Series("connection", connection))
+
+
+def connections(packets: Packets, followed: Followed) -> NDArray[np.int64]:
+    """For each stream the number of its connection, in the order in which these begin.
+
+    A stream belongs to the connection that went on between its endpoints, if that has none of its direction yet.
+    """
+    first = packets.table[packets.order[followed.streams.first]]
+    backward = is_backward(first)
+    pair = first.select(
+        pl.struct(
+            pl.when(pl.lit(pl.Series(backward)))
+            .then(pl.col(destination))
+            .otherwise(pl.col(source))
+            .alias(source)
+            for source, destination in zip(TUPLE, SWAPPED, strict=True)
+        ).alias("pair")
+    ).to_series()
+    groups = pl.DataFrame({"pair": pair}).with_row_index("stream").group_by("pair", maintain_order=True)
+    members = groups.agg("stream")["stream"]
+    leader = np.empty(len(first), np.int64)
+    for streams in members.to_list():
+        seen = [-1, -1]
+        for stream in streams:
+            side = int(backward[stream])
+            other = seen[1 - side]
+            is_new = other < 0 or (seen[side] >= 0 and leader[seen[side]] == leader[other])
+            leader[stream] = stream if is_new else leader[other]
+            seen[side] = stream
+    return np.unique(leader, return_inverse=True)[1]
+
+
+def streams_table(
+    packets: Packets,
+    followed: Followed,
+    assembly: Assembly,
+    rules: Rules,
+    names: Mapping[int, str],
+    digests: Mapping[str, Sequence[str | None]],
+) -> pl.DataFrame:
+    """A row per stream, in the order of their first packets.
+
+    ``stream`` is its number, ``connection`` one that the other direction has, too; ``name`` is that of its file, null
+    where it has no octets; ``src`` and ``dst`` are addresses as text.  ``time`` and ``last_time`` are of its first
+    and last packet; ``packets`` counts these.  ``size`` is where its last octet ends, ``octets`` how many are there,
+    ``missing`` how many are not, those before FIN included.  ``syn`` tells whether its beginning is known, ``closed``
+    is fin, rst or null.  ``out_of_order`` counts segments that came behind the place expected, ``violations`` those
+    that RFC 9293 does not allow; ``conflict`` says that some overlap and differ.  ``md5`` and ``sha256`` are there if
+    asked for, with zeros for what is missing.
+    """
+    streams = followed.streams
+    number = np.arange(len(streams))
+    first = packets.table[packets.order[streams.first]]
+    last = packets.table[packets.order[streams.last]]
+    missing = gaps(followed, assembly, rules)
+    lacking = np.zeros(len(streams), np.int64)
+    np.add.at(lacking, missing.stream, missing.length)
+    columns: dict[str, Any] = {
+        "stream": number.astype(np.uint64),
+        "connection": connections(packets, followed).astype(np.uint64),
+        "name": pl.Series([names.get(each) for each in number.tolist()], dtype=pl.String),
+        **_endpoints(first),
+        "time": first["time"],
+        "last_time": last["time"],
+        "packets": streams.packets.astype(np.uint64),
+        "size": assembly.size.astype(np.uint64),
+        "octets": assembly.octets.astype(np.uint64),
+        "missing": lacking.astype(np.uint64),
+        "syn": streams.with_syn,
+        "closed": _closed(packets, followed),
+        "out_of_order": streams.out_of_order.astype(np.uint64),
+        "violations": streams.violations.astype(np.uint64),
+        "conflict": assembly.conflict,
+    }
+    for kind, values in digests.items():
+        columns[kind] = pl.Series(values, dtype=pl.String)
+    return pl.DataFrame(columns)
+
+
+def _endpoints(first: pl.DataFrame) -> dict[str, pl.Series]:
+    shown = text(first.lazy().select(TUPLE)).collect()
+    return {
+        "src": shown["ip_src"],
+        "src_port": shown["src_port"],
+        "dst": shown["ip_dst"],
+        "dst_port": shown["dst_port"],
+    }
+
+
+def _closed(packets: Packets, followed: Followed) -> pl.Series:
+    closing = followed.streams.closing
+    flags = np.where(closing >= 0, packets.flags[closing], 0)
+    words = np.where(flags & RST, "rst", np.where((followed.streams.end >= 0) & (closing >= 0), "fin", ""))
+    return pl.Series(words, dtype=pl.String).replace("", None)
+
+
+def segments_table(packets: Packets, followed: Followed) -> pl.DataFrame:
+    """A row per segment that was taken up: ``length`` octets at ``offset`` of ``stream``, from which packet.
+
+    Those of a stream are in the order in which they came; of later ones that cover earlier ones both are here.
+    """
+    writes = followed.writes
+    order = np.argsort(writes.stream, kind="stable")
+    table = packets.table[packets.order[writes.row[order]]]
+    return pl.DataFrame(
+        {
+            "stream": writes.stream[order].astype(np.uint64),
+            "offset": writes.place[order].astype(np.uint64),
+            "length": writes.length[order].astype(np.uint32),
+            "time": table["time"],
+            "capture_id": table["capture_id"],
+            "frame_number": table["frame_number"],
+        }
+    )
+
+
+def gaps_table(followed: Followed, assembly: Assembly, rules: Rules) -> pl.DataFrame:
+    """A row per gap: ``length`` octets that are missing at ``offset`` of ``stream``, ``at_end`` of those before FIN."""
+    found = gaps(followed, assembly, rules)
+    return pl.DataFrame(
+        {
+            "stream": found.stream.astype(np.uint64),
+            "offset": found.offset.astype(np.uint64),
+            "length": found.length.astype(np.uint64),
+            "at_end": found.at_end,
+        }
+    )

@@ -1,0 +1,322 @@
+"""Flows followed packet by packet: what :mod:`~queries.streams.follow` leaves, because there order decides.
+
+Numbers are places in the stream, as wide as they need to be: 0 is where the flow was picked up, and octets from
+before that have places below 0.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from queries.streams.overlap import Pieces, pieces
+from queries.streams.packets import FIN, RST, SYN, Packets
+from queries.streams.rules import Rules
+
+_WORD = 1 << 32
+_HALF = 1 << 31
+_REMEMBERED = 101  # streams that tcpflow compares late packets with
+
+
+def signed(difference: int) -> int:
+    """A difference of sequence numbers as RFC 9293, 3.4 compares them: from -2^31 to 2^31 - 1."""
+    return (difference + _HALF) % _WORD - _HALF
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """A stream: what is known of it so far.
+
+    ``initial`` is the sequence number before that of its first octet, and ``expected`` the one that comes next at
+    ``place``.  ``origin`` is the place of the first octet.  ``first``, ``last`` and ``closing`` are rows of
+    :class:`Packets` (``closing`` -1 while it is open), ``opening`` the first row that was stored, -1 without any.
+    ``end`` is the place of FIN, ``declared`` how many octets it says that there are, as tcpflow counts.
+    ``writes`` are (place, octets, row), in the order of their coming; a row may come twice.  ``farthest`` is where the
+    last octet ended when it came, kept or not, whatever came before the first one later.
+    """
+
+    flow: int
+    first: int
+    initial: int
+    expected: int
+    with_syn: bool = False
+    place: int = 0
+    origin: int = 0
+    last: int = -1
+    closing: int = -1
+    opening: int = -1
+    packets: int = 0
+    farthest: int = 0
+    violations: int = 0
+    out_of_order: int = 0
+    end: int | None = None
+    declared: int = -1
+    writes: list[tuple[int, int, int]] = field(default_factory=list)
+    seen: Covered | None = None
+    shifted: bool = False
+    content: Pieces | None = None
+
+
+class Tracker:
+    """Follows flows, row by row of :class:`Packets`, each flow's in their order.
+
+    ``saves`` tells how many streams of other flows ended before a row; only ``as_tcpflow`` asks.  ``tracks`` are the
+    streams that were found, ``ignored`` the rows that belong to none although they lie in its midst.
+    """
+
+    def __init__(
+        self, packets: Packets, rules: Rules, *, saves: Callable[[int], int] = lambda row: 0
+    ) -> None:
+        self.tracks: list[Track] = []
+        self.ignored: list[int] = []
+        self._packets = packets
+        self._rules = rules
+        self._saves = saves
+        self._open: dict[int, Track] = {}
+        self._ended: dict[int, list[tuple[int, Track]]] = {}
+        self._saved = 0
+        self._octets = packets.payload.data
+
+    def follow(self, rows: NDArray[np.int64], flows: NDArray[np.int64]) -> None:
+        """Follow rows, each of one of the flows."""
+        packets = self._packets
+        if not self._rules.as_tcpflow:
+            counts = (packets.length[rows] > 0) | (packets.flags[rows] & (SYN | FIN | RST) != 0)
+            rows, flows = rows[counts], flows[counts]
+        values = (rows, packets.seq[rows], packets.flags[rows], packets.length[rows])
+        for flow, row, seq, flags, length in zip(
+            flows.tolist(), *(each.tolist() for each in values), strict=True
+        ):
+            self._step(flow, row, seq, flags, length)
+        if not self._rules.as_tcpflow:
+            self._count()
+
+    def _count(self) -> None:
+        """Count packets that say nothing, too: all from the first to the last of a stream."""
+        for track in self._open.values():
+            track.last = int(self._packets.bounds[track.flow + 1]) - 1
+        for track in self.tracks:
+            track.packets = track.last - track.first + 1
+
+    def _step(self, flow: int, row: int, seq: int, flags: int, length: int) -> None:
+        track = self._open.get(flow)
+        if track is None:
+            if not (length or self._opens(flags)) or (length and self._is_repeated(flow, row, seq, length)):
+                return
+        elif self._is_other_connection(track, seq, flags):
+            track.last = row - 1
+            self._close(track, row - 1)
+            track = None
+        elif self._rules.as_tcpflow and flags & SYN and track.with_syn and track.place > track.origin:
+            self.ignored.append(row)
+            return
+        elif self._is_too_far(track, seq, flags, length):
+            if not self._rules.as_tcpflow:
+                track.last = row - 1
+            self._close(track, row)
+            if not length and not flags & SYN:
+                return
+            track = None
+        if track is None:
+            track = self._begin(flow, row, seq, flags)
+        elif flags & SYN:
+            self._late_syn(track, seq)
+        track.violations += bool(flags & SYN and length)
+        track.packets += 1
+        track.last = row
+        if length:
+            self._store(track, row, self._start(track, row, seq, flags), length)
+        self._end(track, row, seq, flags, length)
+
+    def _opens(self, flags: int) -> bool:
+        return flags & (SYN | FIN) == SYN if self._rules.as_tcpflow else bool(flags & SYN)
+
+    def _begin(self, flow: int, row: int, seq: int, flags: int) -> Track:
+        initial = seq if flags & SYN else (seq - 1) % _WORD
+        track = Track(flow, row, initial, (initial + 1) % _WORD, with_syn=bool(flags & SYN))
+        self._open[flow] = track
+        self.tracks.append(track)
+        return track
+
+    def _start(self, track: Track, row: int, seq: int, flags: int) -> int:
+        """The sequence number of a segment's first octet, that of SYN being one of its own (RFC 9293, 3.4)."""
+        is_counted = flags & SYN and (row == track.first or not self._rules.as_tcpflow)
+        return seq + 1 if is_counted else seq
+
+    def _is_other_connection(self, track: Track, seq: int, flags: int) -> bool:
+        """Whether a SYN is that of another connection between the same endpoints."""
+        if self._rules.as_tcpflow or not flags & SYN or seq == track.initial:
+            return False
+        return track.with_syn or not 0 < signed(track.initial - seq) <= self._rules.skip
+
+    def _is_too_far(self, track: Track, seq: int, flags: int, length: int) -> bool:
+        distance = signed(seq + bool(flags & SYN and not self._rules.as_tcpflow) - track.expected)
+        if self._rules.as_tcpflow:
+            return abs(distance) > self._rules.skip and distance != -_HALF
+        return bool(length) and abs(distance) > self._rules.skip
+
+    def _late_syn(self, track: Track, seq: int) -> None:
+        """A SYN for a stream that was picked up without one: its first octet is known now."""
+        if not self._rules.as_tcpflow and not track.with_syn:
+            before = signed(track.initial - seq)
+            track.origin -= before
+            track.initial = seq
+        track.with_syn = True
+
+    def _store(self, track: Track, row: int, start: int, length: int) -> None:
+        distance = signed(start - track.expected)
+        place = track.place + distance
+        missing = track.origin - place
+        if missing > 0 and track.with_syn:
+            track.violations += 1
+            return
+        kept = length
+        if self._rules.as_tcpflow and self._rules.limit is not None:
+            kept = min(max(self._rules.limit - max(place - track.origin, 0), 0), length)
+        if track.opening < 0:
+            track.opening = row
+        if missing > 0:
+            self._shift(track, place, kept, missing)
+        elif distance == -1 and length == 1:
+            return  # a keep-alive: RFC 9293, 3.8.4
+        track.out_of_order += distance < 0
+        track.writes.append((place, kept, row))
+        if track.seen is not None and not (track.shifted and self._rules.as_tcpflow):
+            track.seen.add(place, place + length)
+        track.place = place + length
+        track.farthest = max(track.farthest, track.place - track.origin)
+        track.expected = (start + length) % _WORD
+
+    def _shift(self, track: Track, place: int, kept: int, missing: int) -> None:
+        """Make room for octets from before the first."""
+        if self._rules.as_tcpflow and kept < missing:
+            head = track.origin + missing
+            track.writes += [
+                (at - missing, min(at + octets, head) - at, row)
+                for at, octets, row in track.writes
+                if at < head
+            ]
+        track.origin = place
+        track.initial = (track.initial - missing) % _WORD
+        track.shifted = True
+        if self._rules.as_tcpflow:
+            track.seen = Covered()
+
+    def _end(self, track: Track, row: int, seq: int, flags: int, length: int) -> None:
+        """Close a stream that RST ends, or that is whole up to its first FIN."""
+        if flags & RST:
+            self._close(track, row)
+            return
+        if flags & FIN and track.end is None:
+            start = self._start(track, row, seq, flags)
+            track.end = track.place + signed(start + length - track.expected)
+            track.declared = (seq + length - track.initial - 1) % _WORD
+            if track.seen is None:
+                track.seen = self._covered(track)
+        if track.end is not None and track.seen is not None:
+            octets = track.declared if self._rules.as_tcpflow else track.end - track.origin
+            if track.seen.octets == octets:
+                self._close(track, row)
+
+    def _covered(self, track: Track) -> Covered:
+        """The places of all that was stored, kept or not."""
+        if track.shifted and self._rules.as_tcpflow:
+            return Covered()
+        starts = np.array([place for place, _, _ in track.writes], np.int64)
+        lengths = self._packets.length[np.array([row for _, _, row in track.writes], np.int64)]
+        return Covered.of(starts, lengths)
+
+    def _close(self, track: Track, row: int) -> None:
+        track.closing = row
+        del self._open[track.flow]
+        if self._rules.as_tcpflow:
+            self._saved += 1
+        place = self._saved - 1 + self._saves(row)
+        self._ended.setdefault(track.flow, []).append((place, track))
+
+    def _is_repeated(self, flow: int, row: int, seq: int, length: int) -> bool:
+        """Whether a segment says what the flow's last stream has at its place."""
+        ended = self._ended.get(flow)
+        if ended is None or not self._is_remembered(ended, row):
+            return False
+        track = ended[-1][1]
+        if track.opening < 0:
+            return False
+        start = track.origin + (seq - track.initial - 1) % _WORD
+        return self._has(track, start, self._payload(row, length))
+
+    def _is_remembered(self, ended: list[tuple[int, Track]], row: int) -> bool:
+        """Whether tcpflow still has the flow's last stream: with an old one it forgets later ones of its flow."""
+        if not self._rules.as_tcpflow:
+            return True
+        saved = self._saved + self._saves(row)
+        last = ended[-1][0]
+        if saved - last > _REMEMBERED:
+            return False
+        return not any(last < place + _REMEMBERED < saved for place, _ in ended[:-1])
+
+    def _payload(self, row: int, length: int) -> NDArray[np.uint8]:
+        start = int(self._packets.payload.starts[row])
+        return self._octets[start : start + length]
+
+    def _has(self, track: Track, start: int, octets: NDArray[np.uint8]) -> bool:
+        """Whether a stream has these octets at that place; for tcpflow a hole has zeros."""
+        if track.content is None:
+            at = np.array([place for place, _, _ in track.writes], np.int64)
+            length = np.array([octets for _, octets, _ in track.writes], np.int64)
+            track.content = pieces(at, length, self._rules.overlap)
+        known = track.content
+        stop = start + len(octets)
+        if not len(known) or stop > known.end[-1]:
+            return False
+        here = slice(
+            int(np.searchsorted(known.end, start, side="right")), int(np.searchsorted(known.start, stop))
+        )
+        content = np.zeros(len(octets), np.uint8)
+        filled = 0
+        for begin, end, write in zip(known.start[here], known.end[here], known.segment[here], strict=True):
+            place, _, row = track.writes[write]
+            a, b = max(int(begin), start), min(int(end), stop)
+            source = int(self._packets.payload.starts[row]) - place
+            content[a - start : b - start] = self._octets[source + a : source + b]
+            filled += b - a
+        if filled < len(octets) and not self._rules.as_tcpflow:
+            return False
+        return bool(np.array_equal(content, octets))
+
+
+class Covered:
+    """A set of places, as intervals that neither meet nor overlap; ``octets`` is how many they are."""
+
+    def __init__(self) -> None:
+        self.octets = 0
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    @classmethod
+    def of(cls, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Covered:
+        """The places of intervals that may overlap."""
+        covered = cls()
+        if len(starts):
+            order = np.argsort(starts, kind="stable")
+            begins, ends = starts[order], np.maximum.accumulate((starts + lengths)[order])
+            opens = np.append(True, begins[1:] > ends[:-1])
+            firsts = np.flatnonzero(opens)
+            covered._starts = begins[firsts].tolist()
+            covered._ends = ends[np.append(firsts[1:], len(begins)) - 1].tolist()
+            covered.octets = sum(covered._ends) - sum(covered._starts)
+        return covered
+
+    def add(self, start: int, end: int) -> None:
+        """Add the places from ``start`` to ``end``."""
+        first = bisect_left(self._ends, start)
+        stop = bisect_right(self._starts, end)
+        if first < stop:
+            start, end = min(start, self._starts[first]), max(end, self._ends[stop - 1])
+        self.octets += end - start - sum(self._ends[first:stop]) + sum(self._starts[first:stop])
+        self._starts[first:stop] = [start]
+        self._ends[first:stop] = [end]

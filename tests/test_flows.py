@@ -1,0 +1,184 @@
+"""Connections: those of tshark, and what the table says of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from jobs.flows import flows
+from queries.filters.compiled import compile_filter
+from queries.flows.community import community_id
+from tests import tcp
+from tests.commands import SAMPLE, json_lines, run
+from tests.conftest import CorpusCapture
+
+Tool = Callable[[str], str]
+
+DECODED = frozenset({0, 1, 9, 12, 14, 101, 104, 113, 228, 229, 276})
+TUNNELS = {"teredo", "vxlan", "gtp", "cfp"}
+_NO_FRAGMENTS = ("-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE")
+_LINE = re.compile(r"(\S+)\s+<-> (\S+)\s+(\d+) (\d+ \w+)\s+(\d+) (\d+ \w+) ")
+
+
+def _conversations(tshark: str, capture: Path) -> tuple[dict[str, Counter[object]], int] | None:
+    """What tshark says of TCP and UDP, and how many TCP streams there are.
+
+    None of captures in which other headers than the outermost count for tshark.
+    """
+    fields = ("-T", "fields", "-e", "frame.protocols", "-e", "tcp.stream")
+    words = [tshark, "-r", str(capture), *_NO_FRAGMENTS, *fields, "-z", "conv,tcp", "-z", "conv,udp"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    packets, *statistics = done.stdout.split("=" * 80)
+    streams = set()
+    for line in packets.splitlines():
+        protocols, _, stream = line.partition("\t")
+        names = protocols.split(":")
+        if sum(name in ("ip", "ipv6") for name in names) > 1 or TUNNELS & set(names):
+            return None
+        if stream:
+            streams.add(stream)
+    found: dict[str, Counter[object]] = {"tcp": Counter(), "udp": Counter()}
+    for part in statistics:
+        protocol = "tcp" if "TCP Conversations" in part else "udp"
+        for a, b, to_a, size_to_a, to_b, size_to_b in _LINE.findall(part):
+            ends = frozenset({(a, int(to_b), size_to_b), (b, int(to_a), size_to_a)})
+            found[protocol][ends] += 1
+    return found, len(streams)
+
+
+def _size(octets: int) -> str:
+    """A number of octets as tshark prints it."""
+    for unit in ("bytes", "kB", "MB"):
+        if octets < 10_000:
+            return f"{octets} {unit}"
+        octets //= 1000
+    return f"{octets} GB"
+
+
+def _ours(table: pl.DataFrame, protocol: str) -> Counter[object]:
+    found: Counter[object] = Counter()
+    for row in table.filter(pl.col("proto") == protocol).iter_rows(named=True):
+        ends = frozenset(
+            (f"{row[f'id_{side}_h']}:{row[f'id_{side}_p']}", row[f"{side}_pkts"], _size(row[f"{side}_frame_bytes"]))
+            for side in ("orig", "resp")
+        )  # fmt: skip
+        found[ends] += 1
+    return found
+
+
+def _compare(captures: list[CorpusCapture], tshark: str, least: int) -> None:
+    compared, left_out, different = 0, 0, {}
+    for capture in captures:
+        theirs = _conversations(tshark, capture.path)
+        if theirs is None:
+            left_out += 1
+            continue
+        found = flows([capture.path])
+        table = found.connections
+        wrong = [name for name in ("tcp", "udp") if _ours(table, name) != theirs[0][name]]
+        if wrong or len(table.filter(pl.col("proto") == "tcp")) != theirs[1]:
+            different[capture.name] = wrong
+        compared += 1
+    print(f"\n{compared} captures; {left_out} with tunnels left out; different: {different or 'none'}")
+    assert not different
+    assert compared >= least
+
+
+def _with_flows(manifest: list[CorpusCapture]) -> list[CorpusCapture]:
+    return [
+        capture
+        for capture in manifest
+        if capture.sound and capture.link_types <= DECODED and 20 < capture.packets < 20_000 and not capture.cut_packets
+    ]  # fmt: skip
+
+
+def test_a_sample_of_conversations(manifest: list[CorpusCapture], tool: Tool) -> None:
+    _compare(_with_flows(manifest)[3::45], tool("tshark"), 5)
+
+
+@pytest.mark.long
+def test_conversations(manifest: list[CorpusCapture], tool: Tool) -> None:
+    _compare(_with_flows(manifest)[::2], tool("tshark"), 200)
+
+
+def _table(words: str, folder: Path) -> pl.DataFrame:
+    tcp.write(folder / "case.pcap", [segment.frame() for segment in tcp.segments(words)])
+    return flows([folder / "case.pcap"]).connections
+
+
+STATES = """
+S0      S:@9
+S1      S:@9 SA:@99< A:@10
+SF      S:@9 SA:@99< A:@10 F:@10 F:@100<
+REJ     S:@9 RA:@0<
+S2      S:@9 SA:@99< A:@10 F:@10
+S3      S:@9 SA:@99< A:@10 F:@100<
+RSTO    S:@9 SA:@99< A:@10 R:@10
+RSTR    S:@9 SA:@99< A:@10 R:@100<
+RSTOS0  S:@9 R:@10
+SH      S:@9 F:@10
+RSTRH   SA:@99< R:@100<
+SHR     SA:@99< F:@100<
+OTH     abc@10 de@100<
+"""
+"""States, as Zeek's conn.log has them, with segments that lead there."""
+
+
+@pytest.mark.parametrize("line", STATES.strip().splitlines(), ids=lambda line: line.split()[0])
+def test_states(line: str, tmp_path: Path) -> None:
+    state, words = line.split(maxsplit=1)
+    table = _table(words, tmp_path)
+    assert table["conn_state"].to_list() == [state]
+    assert table["id_orig_h"].to_list() == ["10.0.0.1"]
+
+
+def test_octets_are_counted_once(tmp_path: Path) -> None:
+    table = _table("S:@9 SA:@99< A:@10 abc@10 abc@10 gh@16 xy@100< F:@18", tmp_path)
+    [row] = table.iter_rows(named=True)
+    assert (row["orig_bytes"], row["resp_bytes"], row["missed_bytes"]) == (8, 2, 3)
+    assert (row["orig_retransmitted"], row["resp_retransmitted"]) == (1, 0)
+    assert (row["orig_pkts"], row["resp_pkts"]) == (6, 2)
+    assert row["handshake_rtt"].total_seconds() == 0.002
+    assert row["duration"].total_seconds() == 0.007
+
+
+def test_a_new_syn_begins_another_connection(tmp_path: Path) -> None:
+    for words, count in (
+        ("S:@9 SA:@99< S:@9 abc@10", 1),
+        ("S:@9 SA:@99< S:@500 abc@501", 2),
+        ("S:@9 F:@10 S:@9", 2),
+        ("abc@10 S:@9", 1),
+    ):
+        assert len(_table(words, tmp_path)) == count, words
+
+
+def test_community_ids_are_those_of_the_specification() -> None:
+    """From its baseline of TCP, UDP and ICMP."""
+    a, b = bytes([128, 232, 110, 120]), bytes([66, 35, 250, 204])
+    assert community_id(a, b, (34855, 80), 6) == community_id(b, a, (80, 34855), 6)
+    assert community_id(a, b, (34855, 80), 6) == "1:LQU9qZlK+B5F3KDmev6m5PMibrg="
+    a, b = bytes([192, 168, 1, 52]), bytes([8, 8, 8, 8])
+    assert community_id(a, b, (54585, 53), 17) == "1:d/FP5EW3wiY1vCndhwleRRKHowQ="
+    a, b = bytes([192, 168, 0, 89]), bytes([192, 168, 0, 1])
+    assert community_id(a, b, (8, 0), 1) == "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="
+    assert community_id(b, a, (0, 8), 1) == "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="
+
+
+def test_the_verb(tmp_path: Path) -> None:
+    assert len(run("flows", SAMPLE).stdout.splitlines()) == 10
+    records = json_lines(run("flows", SAMPLE, "--json", "-f", "tcp").stdout)
+    assert [record["conn_state"] for record in records] == ["SF", "SF"]
+    for name in ("a.parquet", "a.csv", "a.ndjson"):
+        assert run("flows", SAMPLE, "-o", tmp_path / name).stdout == ""
+    assert len(pl.read_parquet(tmp_path / "a.parquet")) == len(pl.read_csv(tmp_path / "a.csv")) == 9
+    assert "expected a file that ends with" in run("flows", SAMPLE, "-o", "a.txt", code=2).stderr
+
+
+def test_nothing_has_no_connections() -> None:
+    assert len(flows([SAMPLE], chosen=compile_filter("sctp")).connections) == 0
