@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _TIMES = -(2**63), 2**63 - 1
 
@@ -48,6 +50,8 @@ class TimeRange:
 
     def which(self, time: NDArray[np.int64], timed: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
         """Which of some times lie in it; those that are not ``timed`` are none."""
+        import numpy as np
+
         if not self:
             return np.ones(len(time), np.bool_)
         inside = np.ones(len(time), np.bool_) if timed is None else timed.copy()

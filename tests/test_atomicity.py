@@ -199,10 +199,10 @@ def _reader(look: Callable[[], Seen]) -> Iterator[list[Seen]]:
 
     def loop() -> None:
         try:
-            while True:
+            ending = False
+            while not ending:
+                ending = stop.is_set()  # before a look that sees how all ended
                 seen.append(look())
-                if stop.is_set():
-                    return
         except BaseException as error:
             errors.append(error)
 

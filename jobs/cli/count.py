@@ -46,9 +46,13 @@ def command(sources: tuple[str, ...], workers: int | None, **options: Any) -> in
 def _count_all(sources: tuple[str, ...], times: Times) -> int:
     from jobs.cli.output import complain
     from jobs.count import count
-    from jobs.slices import count_slices
 
-    counted = count_slices(sources, times) if times else count(sources)
+    if times:
+        from jobs.slices import count_slices
+
+        counted = count_slices(sources, times)
+    else:
+        counted = count(sources)
     click.echo(counted.packets)
     for error in counted.errors:
         complain(error)
@@ -60,9 +64,10 @@ def _count_selected(
 ) -> int:
     from jobs.cli.output import complain, complain_of_text
     from jobs.count import count_selected, counted_lines, filter_warnings
-    from jobs.slices import count_slices_selected
 
     if times:
+        from jobs.slices import count_slices_selected
+
         counted = count_slices_selected(sources, times, chosen.filters, workers=workers)
     else:
         counted = count_selected(sources, chosen.filters, workers=workers)

@@ -19,6 +19,7 @@ from jobs.cli.slices import (
     split_options,
     time_options,
 )
+from jobs.own_process import keep_memory
 
 
 @click.command(short_help="Write packets or whole captures back out.")
@@ -72,6 +73,7 @@ def command(sources: tuple[str, ...], target: str, **options: Any) -> int:
     settings["times"] = chosen_times(**taken(options, ("start", "end", "tz")))
     settings["arrangement"] = chosen_arrangement(**taken(options, ARRANGEMENT))
     chosen = chosen_filters(**options)
+    keep_memory()
     if chosen.one is None and chosen.lines is None:
         return _export_all(sources, target, settings)
     return _export_selected(sources, target, chosen, settings)

@@ -31,12 +31,11 @@ class Packets:
     """Packets as columns of one length.
 
     ``order`` is the greatest time so far in the capture (int64 nanoseconds, :data:`BEFORE_ANY_TIME` before the
-    first), or just the time where it is alone; ``time`` is 0 where ``timed`` is False, and ``carried`` how many of its
-    seconds the record of a pcap has written as sub-seconds; ``interface`` counts from 0 in the export; ``header`` and
-    ``rest`` are the frame, of which ``caplen`` octets are written; ``options`` those of its pcapng block,
-    little-endian, without an end mark of their own.  ``chosen`` says for which captures the packets are, one column
-    each; without columns they are for all.  ``source`` is the place of the capture that they are from among those of
-    the export.
+    first); ``time`` is 0 where ``timed`` is False, and ``carried`` how many of its seconds the record of a pcap has
+    written as sub-seconds; ``interface`` counts from 0 in the export; ``header`` and ``rest`` are the frame, of which
+    ``caplen`` octets are written; ``options`` those of its pcapng block, little-endian, without an end mark of their
+    own.  ``chosen`` says for which captures the packets are, one column each; without columns they are for all.
+    ``source`` is the place of the capture that they are from among those of the export.
     """
 
     number: NDArray[np.int64]
@@ -80,15 +79,14 @@ class Packets:
         return cls._of([Octets.concat(c) if isinstance(c[0], Octets) else np.concatenate(c) for c in columns])
 
 
-def needed_columns(wanted: Wanted, *, interfaces: int, alone: bool) -> list[str]:
+def needed_columns(wanted: Wanted, *, interfaces: int) -> list[str]:
     """Columns of a dataset's packets that an export reads; what others hold is known, or not asked for.
 
-    ``interfaces`` is how many the capture has; ``alone`` that its packets are merged with no others.
+    ``interfaces`` is how many the capture has.
     """
     return [
-        *("frame_number", "time", "frame_len", "header", "rest"),
+        *("frame_number", "time", "order_time", "frame_len", "header", "rest"),
         *(["interface_id"] if interfaces > 1 or wanted.as_seen else []),
-        *([] if alone else ["order_time"]),
         *(["record_extra"] if wanted.is_pcapng else []),
         *(["filter_len", "time_raw"] if wanted.as_seen else []),
     ]
@@ -107,7 +105,6 @@ def packets_of_table(table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen
     there = set(table.column_names)
     time = table["time"].cast(pa.int64())
     stamp = time.fill_null(0).to_numpy()
-    order = [table["order_time"].cast(pa.int64())] if "order_time" in there else []
     header, rest = Octets.column(table["header"]), Octets.column(table["rest"])
     caplen = table["caplen"].to_numpy().astype(np.int64) if "caplen" in there else header.length + rest.length
     carried = np.zeros(len(table), np.int64)
@@ -121,7 +118,7 @@ def packets_of_table(table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen
     )
     whole = Packets(
         number=table["frame_number"].to_numpy().astype(np.int64),
-        order=pc.coalesce(*order, time, pa.scalar(BEFORE_ANY_TIME)).to_numpy(),
+        order=pc.coalesce(table["order_time"].cast(pa.int64()), time, pa.scalar(BEFORE_ANY_TIME)).to_numpy(),
         time=stamp,
         timed=np.asarray(time.combine_chunks().is_valid()),
         carried=carried,

@@ -184,7 +184,7 @@ class TableStream:
         Of a stream that is ``alone`` and read to its end, two units are read at once; of one that is not, whole files
         are decoded batch by batch, as there may be many.
         """
-        columns = needed_columns(wanted, interfaces=len(numbers), alone=alone)
+        columns = needed_columns(wanted, interfaces=len(numbers))
         if wanted.selection is None and not alone:
             for unit in units(self.capture):
                 files = [file for file in unit if file.table == "packets"]
