@@ -19,8 +19,10 @@ from pcap2arrow.dataset.snapshot import DataFile, Table
 _DICTIONARY_OCTETS = 96 << 20
 """Payloads that occur once are kept, and repeated ones found, up to that many octets."""
 
-_LEVEL, _LEVEL_WITHOUT_OCTETS = 1, 6
-"""Of compression. The second makes numbers a tenth smaller, for time that a file with octets can't spare."""
+_LEVEL, _LEVEL_WITHOUT_OCTETS, _LEVEL_OF_REST = 1, 6, -1
+"""Of compression.  The second makes numbers a tenth smaller, for time that a file with octets can't spare; the third
+payloads a thirtieth larger, in three quarters of the time.
+"""
 
 _BUFFER = 1 << 18
 _ANY_ROWS = 1 << 30  # a page ends by its octets alone: fewer pages are smaller and quicker to write
@@ -49,7 +51,10 @@ def packet_settings(columns: list[str]) -> dict[str, Any]:
         "dictionary_pagesize_limit": _DICTIONARY_OCTETS,
         "column_encoding": encodings,
         "compression": "zstd",
-        "compression_level": _LEVEL if octets else _LEVEL_WITHOUT_OCTETS,
+        "compression_level": {
+            name: _LEVEL_OF_REST if name == "rest" else _LEVEL if octets else _LEVEL_WITHOUT_OCTETS
+            for name in columns
+        },
         "max_rows_per_page": _ANY_ROWS,
         "write_statistics": [name for name in columns if name not in octets],
     }
