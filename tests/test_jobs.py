@@ -131,14 +131,41 @@ def test_a_cluster_with_tls_lets_in_those_with_its_certificate(
         assert reach(address, "ours") == 49
 
 
-def test_a_capture_that_changes_meanwhile_fails_once(captures: Path, tmp_path: Path) -> None:
-    """However many of its tasks fail; the others are not begun."""
+def _append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(bytes(100))
+
+
+def _overwrite(path: Path) -> None:
+    """Other octets of a packet, at the same length."""
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+
+
+def _replace(path: Path) -> None:
+    other = path.with_suffix(".new")
+    other.write_bytes(path.read_bytes())
+    other.rename(path)
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path, 100_000)
+
+
+@pytest.mark.parametrize("change", [_append, _overwrite, _replace, _truncate])
+def test_a_capture_that_changes_meanwhile_fails_once(
+    change: Callable[[Path], None], captures: Path, tmp_path: Path
+) -> None:
+    """However many of its tasks fail; the others are not begun, and nothing of it is committed."""
     changing = tmp_path / "changing.pcap"
     changing.write_bytes((captures / "large.pcap").read_bytes())
+    changed = []
 
     def watch(event: Step | CaptureReport) -> None:
-        if isinstance(event, Step) and event.packets and changing.stat().st_size > 100_000:
-            os.truncate(changing, 100_000)
+        if isinstance(event, Step) and event.packets and not changed:
+            changed.append(event)
+            change(changing)
 
     found = find_captures([changing, SAMPLE])
     report = convert(found, tmp_path / "dataset", SMALL, workers=2, watch=watch)

@@ -18,7 +18,7 @@ from pcap2arrow.conversion.unit import WrittenUnit, write_unit
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import LiveCapture
 from pcap2arrow.dataset.snapshot import Source as Stamp
-from pcap2arrow.errors import ConflictError, DatasetError
+from pcap2arrow.errors import ConflictError, DatasetError, SourceError
 from pcap2arrow.inputs import Input
 from pcap2arrow.savefile.pcap import PcapHeader
 from pcap2arrow.savefile.reader import Position, read_header
@@ -65,7 +65,10 @@ def scan_part(found: Input, first: int, last: int, options: Options) -> RangeSca
 
 
 def join_parts(found: Input, before: Stamp, scans: Sequence[RangeScan], options: Options) -> Scanned:
-    """The plan of a capture whose ranges were scanned apart; those that guessed wrong are scanned again."""
+    """The plan of a capture whose ranges were scanned apart; those that guessed wrong are scanned again.
+
+    Raises SourceError where the capture is no longer what ``before`` says.
+    """
     with open_source(found.path, name=found.name) as source:
         header = read_header(source)
 
@@ -73,27 +76,48 @@ def join_parts(found: Input, before: Stamp, scans: Sequence[RangeScan], options:
             return scan_range(source, header, scan.first, scan.last, begin=begin, block=options.block)
 
         blocks, end = prove(scans, rescan)
-        return Scanned(plan_capture(source, header, blocks, end, options), before)
+        plan = plan_capture(source, header, blocks, end, options)
+    check_unchanged(found, before)
+    return Scanned(plan, before)
 
 
 def write_part(
-    found: Input, header: PcapHeader | None, unit: Unit, options: Options, dataset: Dataset
+    found: Input, before: Stamp, header: PcapHeader | None, unit: Unit, options: Options, dataset: Dataset
 ) -> WrittenUnit:
-    """Write one unit of a capture that is not compressed."""
+    """Write one unit of a capture that is not compressed.
+
+    Raises SourceError where the capture is no longer what ``before`` says.
+    """
     with open_source(found.path, name=found.name) as source:
-        return write_unit(source, header, unit, options, dataset)
+        written = write_unit(source, header, unit, options, dataset)
+    check_unchanged(found, before)
+    return written
 
 
 def convert_whole(dataset: Dataset, found: Input, options: Options, spool: str | None = None) -> Converted:
     """Convert a capture by one worker, in one go.
 
-    Raises FormatError, SourceError or LimitError where it can't be read.
+    Raises FormatError, SourceError or LimitError where it can't be read, or changes meanwhile.
     """
     before = stamp(found.path)
     with open_source(found.path, name=found.name, spool=spool) as source:
         plan = scan_whole(source, options)
         units = [write_unit(source, plan.header, unit, options, dataset) for unit in plan.units]
-        return finish(dataset, found, Scanned(plan, before), units, options)
+    check_unchanged(found, before)
+    return finish(dataset, found, Scanned(plan, before), units, options)
+
+
+def check_unchanged(found: Input, before: Stamp) -> None:
+    """Raise SourceError where a capture's file is another one by now, or was written to."""
+    now = stamp(found.path)
+    if now != before:
+        raise SourceError(f"{found.name}: input changed while it was converted: {_difference(before, now)}")
+
+
+def _difference(before: Stamp, now: Stamp) -> str:
+    if now.size != before.size:
+        return f"{before.size} octets, then {now.size}"
+    return "it was replaced" if now.inode != before.inode else "it was written to"
 
 
 def confirm(

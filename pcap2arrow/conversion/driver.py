@@ -261,7 +261,13 @@ class Conversion:
             job.wanted = len(scanned.plan.units)
             for unit in scanned.plan.units:
                 task = partial(
-                    tasks.write_part, job.found, scanned.plan.header, unit, self._options, self._dataset
+                    tasks.write_part,
+                    job.found,
+                    job.stamp,
+                    scanned.plan.header,
+                    unit,
+                    self._options,
+                    self._dataset,
                 )
                 self._ready.append((task, self._wrote, job))
         else:
