@@ -40,9 +40,15 @@ def convert(
         raise UsageError(f"standard input is read by {THREADS} only, not by {scheduler}")
     with open_executor(scheduler, workers) as (executor, workers):
         conversion = Conversion(
-            _open(dataset), options, executor, workers=workers, replace=replace, rehash=rehash, watch=watch
+            open_target(dataset),
+            options,
+            executor,
+            workers=workers,
+            replace=replace,
+            rehash=rehash,
+            watch=watch,
         )
-        return ConversionReport(conversion.run(map(_anywhere, found.captures)), found.left_out)
+        return ConversionReport(conversion.run(map(anywhere, found.captures)), found.left_out)
 
 
 def fitting_scheduler(found: Inputs, workers: int | None) -> str:
@@ -64,14 +70,15 @@ def _size(capture: Input) -> int:
         return 0
 
 
-def _open(dataset: str | os.PathLike[str]) -> Dataset:
+def open_target(dataset: str | os.PathLike[str]) -> Dataset:
+    """The dataset to write to, made if there is none.  Raises UsageError where that can't be."""
     try:
         return open_for_writing(dataset)
     except DatasetError as error:
         raise UsageError(str(error)) from error
 
 
-def _anywhere(capture: Input) -> Input:
+def anywhere(capture: Input) -> Input:
     """The capture with a path that is right in any working directory."""
     if capture.path == STANDARD_INPUT or is_url(capture.path):
         return capture

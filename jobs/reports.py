@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _STATUSES = {
     "converted": "converted",
     "named": "named (content known)",
+    "planned": "planned",
     "unchanged": "unchanged",
     "failed": "failed",
 }

@@ -49,6 +49,10 @@ class ConflictError(DatasetError):
     """A change was refused because it contradicts what is live (a name taken, other options, a collision)."""
 
 
+class PlanError(Pcap2ArrowError):
+    """A planned conversion is damaged, or was planned by another release."""
+
+
 class ExportError(Pcap2ArrowError):
     """A capture can't be written as asked (no bytes stored, a time outside the format's range, …)."""
 

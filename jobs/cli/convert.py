@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.options import captures_argument, json_option, scheduler_options
+from jobs.cli.options import captures_argument, conversion_options, json_option, scheduler_options
 
 
 @click.command(short_help="Convert captures into a dataset.")
@@ -19,29 +19,7 @@ from jobs.cli.options import captures_argument, json_option, scheduler_options
     metavar="DATASET",
     help="Directory or URL; made if there is none.",
 )
-@click.option(
-    "--frames",
-    type=click.Choice(("stored", "referenced", "none")),
-    default="stored",
-    show_default=True,
-    help="Keep packets' octets in the table, look them up in the capture when needed, or give them up.",
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(("salvage", "strict")),
-    default="salvage",
-    show_default=True,
-    help="Keep every whole packet of a damaged capture, or refuse the capture.",
-)
-@click.option("--replace", is_flag=True, help="Take the place of live captures of the same name or content.")
-@click.option("--rehash", is_flag=True, help="Read a capture even if its file has not changed.")
-@click.option(
-    "--partition-by",
-    type=click.Choice(("date", "hour", "none")),
-    default="date",
-    show_default=True,
-    help="Folder of a packet: by its UTC date, by its hour, or one for all.",
-)
+@conversion_options
 @scheduler_options
 @json_option
 def command(captures: tuple[str, ...], dataset: str, as_json: bool, **settings: Any) -> int:

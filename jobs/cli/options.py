@@ -68,6 +68,45 @@ def json_option(function: _F) -> _F:
     return click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")(function)
 
 
+def conversion_options(function: _F) -> _F:
+    """How captures are converted: ``--frames``, ``--on-error``, ``--replace``, ``--rehash``, ``--partition-by``."""
+    options = (
+        click.option(
+            "--frames",
+            type=click.Choice(("stored", "referenced", "none")),
+            default="stored",
+            show_default=True,
+            help="Keep packets' octets in the table, look them up in the capture when needed, or give them up.",
+        ),
+        click.option(
+            "--on-error",
+            type=click.Choice(("salvage", "strict")),
+            default="salvage",
+            show_default=True,
+            help="Keep every whole packet of a damaged capture, or refuse the capture.",
+        ),
+        click.option(
+            "--replace", is_flag=True, help="Take the place of live captures of the same name or content."
+        ),
+        click.option("--rehash", is_flag=True, help="Read a capture even if its file has not changed."),
+        click.option(
+            "--partition-by",
+            type=click.Choice(("date", "hour", "none")),
+            default="date",
+            show_default=True,
+            help="Folder of a packet: by its UTC date, by its hour, or one for all.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def plan_argument(function: _F) -> _F:
+    """``PLAN``: the folder or URL of a plan."""
+    return click.argument("plan", metavar="PLAN")(function)
+
+
 def scheduler_options(function: _F) -> _F:
     """``--scheduler`` and ``--workers``."""
     scheduler = click.option(

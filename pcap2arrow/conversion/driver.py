@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,7 +44,8 @@ class CaptureReport:
     """What became of one capture.
 
     ``status`` is ``"converted"``, ``"unchanged"`` (live already), ``"named"`` (its content was live under another
-    name) or ``"failed"``.  ``error`` says why it failed, or what damage there is in a converted one.
+    name), ``"planned"`` (by :class:`~pcap2arrow.conversion.planning.Planning`) or ``"failed"``.  ``error`` says why
+    it failed, or what damage there is in a converted one.
     """
 
     name: str
@@ -71,7 +72,7 @@ Watcher = Callable[[Step | CaptureReport], None]
 
 
 @dataclass(slots=True)
-class _Job:
+class Job:
     """A capture on its way."""
 
     found: Input
@@ -123,17 +124,32 @@ class Conversion:
         self._replace, self._rehash = replace, rehash
         self._snapshot: Snapshot = dataset.snapshot()
         self._live_sizes = {live.source.size for live in self._snapshot.captures.values()}
-        self._ready: deque[tuple[Callable[..., Any], Callable[[_Job, Any], None], _Job]] = deque()
-        self._running: dict[Future[_Outcome], tuple[Callable[[_Job, Any], None], _Job]] = {}
-        self._waiting: list[tuple[_Job, Converted]] = []
+        self._ready: deque[tuple[Callable[..., Any], Callable[[Job, Any], None], Job]] = deque()
+        self._running: dict[Future[_Outcome], tuple[Callable[[Job, Any], None], Job]] = {}
+        self._waiting: list[tuple[Job, Converted]] = []
         self._last_commit = time.monotonic()
         self._reports: list[CaptureReport] = []
 
     def run(self, captures: Iterable[Input]) -> tuple[CaptureReport, ...]:
         """Convert the captures; each ends in one report, a failed one too.  What is reported is committed."""
         inputs = iter(_named_once(captures, self._refuse))
+        self._work(partial(self._feed, inputs))
+        return tuple(self._reports)
+
+    def commit(self, written: Sequence[tuple[Input, Converted]]) -> tuple[CaptureReport, ...]:
+        """Make captures visible that were written elsewhere; each ends in one report."""
+        for first in range(0, len(written), _BATCH):
+            self._waiting = [
+                (Job(found, converted.capture.source), converted)
+                for found, converted in written[first : first + _BATCH]
+            ]
+            self._work(lambda: bool(self._ready))
+        return tuple(self._reports)
+
+    def _work(self, has_more: Callable[[], bool]) -> None:
+        """Run tasks and commit until there is nothing left, and ``has_more`` says that no more comes."""
         try:
-            while self._feed(inputs) or self._running or self._waiting:
+            while has_more() or self._running or self._waiting:
                 self._submit()
                 self._collect()
                 self._commit_if_due()
@@ -141,7 +157,6 @@ class Conversion:
             for future in self._running:
                 future.cancel()
             raise
-        return tuple(self._reports)
 
     def _feed(self, inputs: Iterable[Input]) -> bool:
         """Begin captures while workers are free; the result says whether anything is left to submit."""
@@ -176,13 +191,13 @@ class Conversion:
                 _logger.debug("converting %s", job.found.path, exc_info=True)
                 self._fail(job, f"{job.found.name}: internal error: {type(error).__name__}: {error}")
 
-    def _fail(self, job: _Job, error: str) -> None:
+    def _fail(self, job: Job, error: str) -> None:
         """Report a capture as failed, once, whichever of its tasks fail; the rest of them is not begun."""
         if not job.failed:
             job.failed = True
             self._refuse(job.found, error)
 
-    def _report_step(self, job: _Job, outcome: _Outcome) -> None:
+    def _report_step(self, job: Job, outcome: _Outcome) -> None:
         value, packets, octets = outcome.value, 0, 0
         if isinstance(value, WrittenUnit):
             packets, octets = value.packets, value.octets
@@ -204,7 +219,7 @@ class Conversion:
     def _begin(self, found: Input) -> None:
         """Decide how a capture is read, or that it need not be."""
         try:
-            job = _Job(found, stamp(found.path))
+            job = Job(found, stamp(found.path))
             live = self._snapshot.captures.get(found.name)
             if live and self._is_unread(live, job.stamp):
                 self._report(
@@ -228,10 +243,7 @@ class Conversion:
                 (partial(tasks.scan_alone, found, self._options, self._spool), self._scanned, job)
             )
         else:
-            self._ready.append((self._whole(found), self._converted, job))
-
-    def _whole(self, found: Input) -> Callable[[], Converted]:
-        return partial(tasks.convert_whole, self._dataset, found, self._options, self._spool)
+            self._write(job)
 
     def _is_unread(self, live: LiveCapture, found: Stamp) -> bool:
         """Whether a live capture is this file, by its stamp.  Raises ConflictError where only the options differ."""
@@ -244,7 +256,7 @@ class Conversion:
             )
         return live.options == self._options.text and not self._rehash
 
-    def _scanned_part(self, job: _Job, scan: RangeScan) -> None:
+    def _scanned_part(self, job: Job, scan: RangeScan) -> None:
         job.scans[scan.first] = scan
         if len(job.scans) == job.wanted:
             scans = [job.scans[first] for first in sorted(job.scans)]
@@ -252,26 +264,27 @@ class Conversion:
                 (partial(tasks.join_parts, job.found, job.stamp, scans, self._options), self._scanned, job)
             )
 
-    def _scanned(self, job: _Job, scanned: Scanned) -> None:
+    def _scanned(self, job: Job, scanned: Scanned) -> None:
         job.scanned = scanned
         live = self._live_content(scanned.plan.identity)
         if live:
             self._confirm(job, scanned, live)
-        elif job.scans:
-            job.wanted = len(scanned.plan.units)
-            for unit in scanned.plan.units:
-                task = partial(
-                    tasks.write_part,
-                    job.found,
-                    job.stamp,
-                    scanned.plan.header,
-                    unit,
-                    self._options,
-                    self._dataset,
-                )
-                self._ready.append((task, self._wrote, job))
         else:
-            self._ready.append((self._whole(job.found), self._converted, job))
+            self._write(job)
+
+    def _write(self, job: Job) -> None:
+        """Have a capture written: unit by unit if it was scanned in ranges, else by one task."""
+        if not (job.scans and job.scanned):
+            whole = partial(tasks.convert_whole, self._dataset, job.found, self._options, self._spool)
+            self._ready.append((whole, self._converted, job))
+            return
+        plan = job.scanned.plan
+        job.wanted = len(plan.units)
+        for unit in plan.units:
+            task = partial(
+                tasks.write_part, job.found, job.stamp, plan.header, unit, self._options, self._dataset
+            )
+            self._ready.append((task, self._wrote, job))
 
     def _live_content(self, identity: str) -> LiveCapture | None:
         """A live capture of that content, converted as now."""
@@ -281,19 +294,19 @@ class Conversion:
             (live for live in same if (live.identity, live.options) == (identity, self._options.text)), None
         )
 
-    def _confirm(self, job: _Job, scanned: Scanned, live: LiveCapture) -> None:
+    def _confirm(self, job: Job, scanned: Scanned, live: LiveCapture) -> None:
         """Have the source compared with the table, octet by octet, before it counts as the same content."""
         job.confirmed = True
         task = partial(tasks.confirm, self._dataset, job.found, scanned, live, self._options, self._spool)
         self._ready.append((task, self._converted, job))
 
-    def _wrote(self, job: _Job, unit: WrittenUnit) -> None:
+    def _wrote(self, job: Job, unit: WrittenUnit) -> None:
         job.units[unit.begin] = unit
         if len(job.units) == job.wanted and job.scanned:
             units = [job.units[begin] for begin in sorted(job.units)]
             self._converted(job, tasks.finish(self._dataset, job.found, job.scanned, units, self._options))
 
-    def _converted(self, job: _Job, converted: Converted) -> None:
+    def _converted(self, job: Job, converted: Converted) -> None:
         self._waiting.append((job, converted))
 
     def _commit_if_due(self) -> None:
@@ -320,12 +333,12 @@ class Conversion:
             else:
                 self._waiting.append((job, converted))
 
-    def _must_confirm(self, job: _Job, converted: Converted) -> bool:
+    def _must_confirm(self, job: Job, converted: Converted) -> bool:
         """Whether the same content went live, under another name, while this capture was converted."""
         live = self._live_content(converted.capture.identity)
         return live is not None and live.name != converted.capture.name and not job.confirmed
 
-    def _commit(self, batch: list[tuple[_Job, Converted]]) -> None:
+    def _commit(self, batch: list[tuple[Job, Converted]]) -> None:
         captures = [converted.capture for _, converted in batch]
         before: list[Snapshot] = []
 
