@@ -11,7 +11,7 @@ from pathlib import Path
 from pcap2arrow.errors import SourceError
 from pcap2arrow.savefile.reader import is_capture
 from pcap2arrow.savefile.source import STANDARD_INPUT, peek
-from pcap2arrow.urls import is_url
+from pcap2arrow.urls import filesystem, is_url, reason, remote_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +73,18 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _expand_url(url: str) -> Iterator[tuple[Input, bool]]:
-    import fsspec
-
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        remote, path = filesystem(url)
         if glob.has_magic(path):
-            inside = [(found, found.rsplit("/", 1)[-1]) for found in sorted(filesystem.glob(path))]
-        elif filesystem.isdir(path):
-            inside = [(found, os.path.relpath(found, path)) for found in sorted(filesystem.find(path))]
+            inside = [(found, found.rsplit("/", 1)[-1]) for found in sorted(remote.glob(path))]
+        elif remote.isdir(path):
+            inside = [(found, os.path.relpath(found, path)) for found in sorted(remote.find(path))]
         else:
             yield Input(path.rsplit("/", 1)[-1], url), True
             return
-    except (OSError, ValueError, ImportError) as error:
-        raise SourceError(f"{url}: {error}") from error
-    yield from ((Input(name, filesystem.unstrip_protocol(found)), False) for found, name in inside)
+    except remote_errors() as error:
+        raise SourceError(f"{url}: {reason(error)}") from error
+    yield from ((Input(name, remote.unstrip_protocol(found)), False) for found, name in inside)
 
 
 def _begins_capture(path: str) -> bool:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from pcap2arrow.dataset.store import OutputFile, Store, Stored, failure, temporary_name
 from pcap2arrow.errors import DatasetError
+from pcap2arrow.urls import client_options
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _REQUESTS_AT_ONCE = 16
 _READ_AHEAD = 1 << 20
-_CLIENT_OPTIONS = {"connect_timeout": "5s", "timeout": "60s"}
 
 _T = TypeVar("_T")
 
@@ -119,19 +119,22 @@ class ObjectStore(Store):
         return stored.mtime_ns
 
     @contextmanager
-    def output(self, path: str, *, sync: bool = True) -> Iterator[OutputFile]:
-        """See :class:`Store`.
+    def output(
+        self, path: str, *, sync: bool = True, content_type: str | None = None
+    ) -> Iterator[OutputFile]:
+        """See :class:`Store`; ``content_type`` is what the store tells those who fetch the object.
 
         The octets wait in a temporary file of this machine, since an upload can't be taken back once it is
         closed.
         """
         import obstore
 
+        attributes: Any = {"Content-Type": content_type} if content_type else None
         with tempfile.TemporaryFile(buffering=0) as spool:
             yield OutputFile(spool.fileno(), f"temporary file for {self.location(path)}")
             spool.seek(0)
             with self._naming(path):
-                obstore.put(self._backend, path, cast(BinaryIO, spool))
+                obstore.put(self._backend, path, cast(BinaryIO, spool), attributes=attributes)
 
     def input(self, path: str) -> BinaryIO:
         """See :class:`Store`."""
@@ -212,7 +215,7 @@ def _connect(url: str) -> Any:
         ) from None
     try:
         connect: Any = from_url  # its overloads want to know the kind of URL
-        return connect(url, client_options=_CLIENT_OPTIONS)
+        return connect(url, client_options=client_options())
     except (BaseError, ValueError) as error:
         raise DatasetError(f"{url}: {str(error).partition(chr(10))[0]}") from error
 

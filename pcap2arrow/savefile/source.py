@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pcap2arrow.dataset.snapshot import Source as Stamp
 from pcap2arrow.errors import LimitError, SourceError
 from pcap2arrow.savefile.batch import PAD
-from pcap2arrow.urls import is_url
+from pcap2arrow.urls import filesystem, is_url, reason, remote_errors
 
 STANDARD_INPUT = "-"
 MAX_RATIO = 2048
@@ -35,6 +35,7 @@ MAX_RATIO = 2048
 
 _RATIO_COUNTS_FROM = 64 << 20
 _SPOOL_STEP = 1 << 18
+_READ_AHEAD = 1 << 20
 _MAX_WINDOW_LOG = 27  # memory that a zstd stream may ask for: 128 MiB
 
 
@@ -64,12 +65,19 @@ class _LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class _RemoteFile:
+    url: str
     filesystem: Any
     path: str
     size: int
 
     def read_into(self, offset: int, target: memoryview) -> int:
-        octets = self.filesystem.cat_file(self.path, start=offset, end=offset + len(target))
+        end = min(offset + len(target), self.size)
+        if end <= offset:
+            return 0
+        try:
+            octets = self.filesystem.cat_file(self.path, start=offset, end=end)
+        except remote_errors() as error:
+            raise SourceError(f"{self.url}: can't read at offset {offset}: {reason(error)}") from error
         target[: len(octets)] = octets
         return len(octets)
 
@@ -106,7 +114,7 @@ class Source:
         try:
             count = self.octets.read_into(offset, data.data[:length])
         except OSError as error:
-            raise SourceError(f"{self.name}: can't read at offset {offset}: {error}") from error
+            raise SourceError(f"{self.name}: can't read at offset {offset}: {reason(error)}") from error
         if count < length:
             raise SourceError(
                 f"{self.name}: input changed: it ends at {offset + count} of {self.size} octets"
@@ -126,13 +134,13 @@ def stamp(path: str) -> Stamp:
         return Stamp(path)
     try:
         if is_url(path):
-            filesystem, inner = _filesystem(path)
-            found = filesystem.info(inner)
-            etag = found.get("ETag") or found.get("etag")
+            remote, inner = filesystem(path)
+            found = remote.info(inner)
+            etag = found.get("e_tag") or found.get("ETag") or found.get("etag")
             return Stamp(path, int(found["size"]), None, None, str(etag) if etag else None)
         status = Path(path).stat()
-    except (OSError, ValueError, ImportError) as error:
-        raise SourceError(f"{path}: {_reason(error)}") from error
+    except remote_errors() as error:
+        raise SourceError(f"{path}: {reason(error)}") from error
     return Stamp(str(Path(path).absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
@@ -165,8 +173,8 @@ def _open_stored(path: str, spool: str | None) -> Iterator[_Octets]:
     with ExitStack() as stack:
         try:
             stored = _stored(path, spool, stack)
-        except (OSError, ValueError, ImportError) as error:
-            raise SourceError(f"{path}: {_reason(error)}") from error
+        except remote_errors() as error:
+            raise SourceError(f"{path}: {reason(error)}") from error
         yield stored
 
 
@@ -177,24 +185,13 @@ def _stored(path: str, spool: str | None, stack: ExitStack) -> _Octets:
         spooled.flush()
         return _LocalFile(spooled, spooled.tell())
     if is_url(path):
-        filesystem, inner = _filesystem(path)
-        return _RemoteFile(filesystem, inner, int(filesystem.info(inner)["size"]))
+        remote, inner = filesystem(path)
+        return _RemoteFile(path, remote, inner, int(remote.info(inner)["size"]))
     file = stack.enter_context(Path(path).open("rb"))  # noqa: SIM115
     status = os.fstat(file.fileno())
     if not S_ISREG(status.st_mode):
         raise ValueError("not a regular file")
     return _LocalFile(file, status.st_size)
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    import fsspec
-
-    filesystem, path = fsspec.core.url_to_fs(url)
-    return filesystem, path
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 class _Stream(Protocol):
@@ -225,18 +222,31 @@ _COMPRESSIONS: dict[str, tuple[bytes, Callable[[IO[bytes]], _Stream]]] = {
 
 
 class _Sequential:
-    """Stored octets as the file object that decompressors want; ``position`` tells how many they took."""
+    """Stored octets as the file object that decompressors want; ``position`` tells how many they took.
+
+    They ask for little at a time, which is read ahead: from a URL every reading is a request.
+    """
 
     def __init__(self, stored: _Octets) -> None:
         self._stored = stored
         self.position = 0
+        self._ahead = memoryview(b"")
 
     def read(self, size: int = -1) -> bytes:
         left = self._stored.size - self.position
-        target = memoryview(bytearray(left if size < 0 else min(size, left)))
-        count = self._stored.read_into(self.position, target)
-        self.position += count
-        return bytes(target[:count])
+        wanted = left if size < 0 else min(size, left)
+        if wanted > len(self._ahead):
+            self._read_ahead(min(max(wanted, _READ_AHEAD), left))
+        taken, self._ahead = self._ahead[:wanted], self._ahead[wanted:]
+        self.position += len(taken)
+        return bytes(taken)
+
+    def _read_ahead(self, length: int) -> None:
+        have = len(self._ahead)
+        target = memoryview(bytearray(length))
+        target[:have] = self._ahead
+        count = self._stored.read_into(self.position + have, target[have:])
+        self._ahead = target[: have + count]
 
     def readable(self) -> bool:
         return True
@@ -266,7 +276,7 @@ def _decompress(stored: _Octets, compression: str, target: IO[bytes], name: str)
     except _errors_of(compression) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        return f"expected more {compression} data at octet {file.position}, found: {_reason(error)}"
+        return f"expected more {compression} data at octet {file.position}, found: {reason(error)}"
     finally:
         target.flush()
     return ""

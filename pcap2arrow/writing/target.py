@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -10,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pcap2arrow.errors import ExportError
+from pcap2arrow.errors import DatasetError, ExportError
+from pcap2arrow.urls import is_url
 
 STANDARD_OUTPUT = "-"
+CONTENT_TYPE = "application/pcap"
+"""What captures are called in object stores."""
+
 Target = str | os.PathLike[str] | IO[bytes]
-"""A path, ``-`` for standard output, or a binary file."""
+"""A path, a URL of an object store, ``-`` for standard output, or a binary file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,9 @@ def open_target(target: Target) -> Iterator[tuple[IO[bytes], str]]:
     elif os.fspath(target) == STANDARD_OUTPUT:
         yield sys.stdout.buffer, "standard output"
         sys.stdout.buffer.flush()
+    elif is_url(os.fspath(target)):
+        with _open_object(os.fspath(target)) as file:
+            yield file, os.fspath(target)
     elif Path(target).exists() and not Path(target).is_file():
         with Path(target).open("wb") as device:
             yield device, os.fspath(target)
@@ -52,6 +60,20 @@ def open_target(target: Target) -> Iterator[tuple[IO[bytes], str]]:
             raise ExportError(f"{path}: {error.strerror or error}") from error
         finally:
             hidden.unlink(missing_ok=True)
+
+
+@contextmanager
+def _open_object(url: str) -> Iterator[IO[bytes]]:
+    from pcap2arrow.dataset.object_store import ObjectStore
+
+    folder, _, name = url.rpartition("/")
+    try:
+        with ObjectStore(folder).output(name, content_type=CONTENT_TYPE) as raw:
+            buffered = io.BufferedWriter(raw)
+            yield buffered
+            buffered.flush()
+    except DatasetError as error:
+        raise ExportError(str(error)) from error
 
 
 def write_octets(file: IO[bytes], octets: Any) -> int:
