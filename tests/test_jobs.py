@@ -20,11 +20,13 @@ from distributed.security import Security
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pcap2arrow
 from jobs.cluster import TIMEOUTS
 from jobs.convert import convert
 from jobs.executors import open_executor
 from jobs.processes import ProcessExecutor
 from jobs.progress import Tally
+from jobs.verify import verify
 from pcap2arrow.conversion.driver import CaptureReport, Step
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.errors import FormatError, SchedulerError, UsageError
@@ -91,6 +93,20 @@ def test_a_cluster_writes_the_same_files(
     captures: Path, expected: dict[str, bytes], cluster: LocalCluster, tmp_path: Path
 ) -> None:
     assert _converted(captures, tmp_path / "dataset", cluster.scheduler_address, None) == expected
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes", "cluster"])
+def test_every_scheduler_verifies_alike(
+    captures: Path, tmp_path: Path, scheduler: str, request: pytest.FixtureRequest
+) -> None:
+    dataset = tmp_path / "dataset"
+    convert(find_captures([captures]), dataset, SMALL)
+    next((dataset / "packets").rglob("*.parquet")).write_bytes(b"damaged")
+    expected = list(pcap2arrow.verify(dataset))
+    assert [report.ok for report in expected].count(False) == 1
+    if scheduler == "cluster":
+        scheduler = request.getfixturevalue("cluster").scheduler_address
+    assert list(verify(dataset, scheduler=scheduler, workers=2)) == expected
 
 
 def test_the_command_runs_on_a_cluster_from_any_folder(cluster: LocalCluster, tmp_path: Path) -> None:

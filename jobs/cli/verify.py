@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import click
 
-from jobs.cli.options import dataset_argument, json_option
+from jobs.cli.options import dataset_argument, json_option, scheduler_options
 
 
 @click.command(short_help="Prove that a dataset gives its captures back.")
 @dataset_argument
+@scheduler_options
 @json_option
-def command(dataset: str, as_json: bool) -> int:
+def command(dataset: str, scheduler: str | None, workers: int | None, as_json: bool) -> int:
     """Rebuild every capture from a dataset; compare it with its source or, if that is gone, its checksums.
 
     One line per capture, and exit code 1 if one differs.
 
     \b
     pcap2arrow verify dataset
+    pcap2arrow verify /shared/dataset --scheduler tls://scheduler:8786
     """
     import dataclasses
 
     from jobs.cli.output import complain, print_json_line, say
+    from jobs.executors import THREADS
     from jobs.reports import named
-    from pcap2arrow.writing.verification import verify
+    from jobs.verify import verify
 
     failed = False
-    for report in verify(dataset):
+    for report in verify(dataset, scheduler=scheduler or THREADS, workers=workers):
         failed |= not report.ok
         if as_json:
             print_json_line(dataclasses.asdict(report))

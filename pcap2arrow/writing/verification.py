@@ -36,18 +36,22 @@ def verify(dataset: str | os.PathLike[str]) -> Iterator[VerifyReport]:
     """
     opened = open_dataset(dataset)
     for live in opened.snapshot().ordered():
-        against: Literal["source", "checksum"] = "checksum"
-        try:
-            row = capture_row(opened, live)
-            if row["frames"] != "referenced" and _source_is_there(live, row):
-                against = "source"
-                _compare(opened, live)
-            else:
-                _check(opened, live, row)
-        except (Pcap2ArrowError, OSError) as error:
-            yield VerifyReport(live.name, False, against, str(error))
+        yield verify_capture(opened, live)
+
+
+def verify_capture(dataset: Dataset, live: LiveCapture) -> VerifyReport:
+    """The same of one capture; nothing is raised."""
+    against: Literal["source", "checksum"] = "checksum"
+    try:
+        row = capture_row(dataset, live)
+        if row["frames"] != "referenced" and _source_is_there(live, row):
+            against = "source"
+            _compare(dataset, live)
         else:
-            yield VerifyReport(live.name, True, against)
+            _check(dataset, live, row)
+    except (Pcap2ArrowError, OSError) as error:
+        return VerifyReport(live.name, False, against, str(error))
+    return VerifyReport(live.name, True, against)
 
 
 def _source_is_there(live: LiveCapture, row: dict[str, Any]) -> bool:
