@@ -43,7 +43,6 @@ _IS_IPV6_FRAGMENT = Check(_IPV6_PROTOCOL, "=", Constant(44))
 _IPV4_LENGTH = Arithmetic("<<", Arithmetic("&", Load(_HEADER, 1), Constant(0xF)), Constant(2))
 _FRAGMENT_OFFSET = Arithmetic("&", Load(_HEADER + 6, 2), Constant(0x1FFF))
 _TCP, _UDP, _SCTP, _ICMP, _IGMP = 6, 17, 132, 1, 2
-_FIRST_FRAGMENT = Inverse(Check(_FRAGMENT_OFFSET, ">", Constant(0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +237,7 @@ class _Columns:
     def wire_length(self) -> pl.Expr:
         return pl.col("frame_len")
 
-    def compared(self, check: Check, known: Known) -> Told:
+    def compared(self, check: Check, known: Known, *, absent: bool = False) -> Told:
         if check == _IS_IPV6_FRAGMENT and _is(known, _TYPE, _IP6):
             return Told(pl.lit(False), frozenset((FALSE,)))  # these are irregular
         if check.left == _FRAGMENT_OFFSET and check.right == Constant(0) and _is(known, _TYPE, _IP):
@@ -246,16 +245,19 @@ class _Columns:
         outcome = comparison(check, self, known)
         if outcome is None:
             return NOT_TOLD
-        return told(outcome.fill_null(False) if _reads_transport(check) else outcome)
+        return told(outcome.fill_null(absent) if _reads_transport(check) else outcome)
 
     def is_implied(self, part: Code, following: Sequence[Code], known: Known) -> bool:
-        """Later fragments have null in the columns of transport headers, so that no comparison of these is true."""
-        return part == _FIRST_FRAGMENT and any(self._needs_transport(each, known) for each in following)
+        """Later fragments have null in the columns of transport headers, so that no comparison of these is true.
+
+        Inverse ones aren't either.
+        """
+        return _is_first_fragment(part) and any(self._needs_transport(each, known) for each in following)
 
     def _needs_transport(self, code: Code, known: Known) -> bool:
         match code:
-            case Check():
-                return _reads_transport(code) and comparison(code, self, known) is not None
+            case (Check() as check) | Inverse(Check() as check):
+                return _reads_transport(check) and comparison(check, self, known) is not None
             case Every(parts):
                 return any(self._needs_transport(part, known) for part in parts)
             case Some(parts):
@@ -264,6 +266,14 @@ class _Columns:
 
 
 _COLUMNS = _Columns()
+
+
+def _is_first_fragment(code: Code) -> bool:
+    """Whether code asks for an offset of 0; what it leaves in libpcap's accumulator is no matter here."""
+    match code:
+        case Inverse(Check(left, ">", Constant(0))):
+            return left == _FRAGMENT_OFFSET
+    return False
 
 
 def _reads_transport(check: Check) -> bool:

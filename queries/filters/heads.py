@@ -1,4 +1,4 @@
-"""Filters on the octets of the column ``irregular_head`` as expressions: few frames, told without NumPy's import.
+"""Filters on the column ``irregular_head`` (and ``frame_len``) as expressions: few frames, told without NumPy's import.
 
 Here a null is a load past what libpcap sees, and what is unknown is rejected.
 """
@@ -33,7 +33,7 @@ _FIRST_OCTETS = pl.col("irregular_head")
 
 @dataclass(frozen=True, slots=True)
 class HeadPlan:
-    """A filter as an expression on ``irregular_head``, which may read so many of a frame's first octets.
+    """A filter as an expression on ``frame_len`` and ``irregular_head``, of which it may read so many octets.
 
     It is true or false (never null) where a frame has no more octets than the column holds, or none is read after them.
     """
@@ -76,10 +76,10 @@ class _Octets:
         octets = _FIRST_OCTETS.bin.slice(place, load.size)
         return octets.bin.reinterpret(dtype=OF_SIZE[load.size], endianness="big")
 
-    def wire_length(self) -> pl.Expr | None:
-        return None
+    def wire_length(self) -> pl.Expr:
+        return pl.col("frame_len")
 
-    def compared(self, check: Check, known: Known) -> Told:
+    def compared(self, check: Check, known: Known, *, absent: bool = False) -> Told:
         outcome = comparison(check, self, known)
         if outcome is None:
             raise _NotToldError

@@ -98,8 +98,8 @@ class Reading(Protocol):
     def wire_length(self) -> pl.Expr | None:
         """The frame's length on the wire."""
 
-    def compared(self, check: Check, known: Known) -> Told:
-        """What a comparison comes to that is neither always true nor always false."""
+    def compared(self, check: Check, known: Known, *, absent: bool = False) -> Told:
+        """What a comparison comes to that is neither always true nor always false; ``absent`` without its header."""
 
     def is_implied(self, part: Code, following: Sequence[Code], known: Known) -> bool:
         """Whether a part may be left out of a conjunction, as one of those ``following`` can't hold without it."""
@@ -112,6 +112,8 @@ def translated(code: Code, reading: Reading, known: Known = NOTHING) -> Told:
             if code in (ALWAYS, NEVER):
                 return Told(pl.lit(code == ALWAYS), frozenset((TRUE if code == ALWAYS else FALSE,)))
             return reading.compared(code, known)
+        case Inverse(Check() as check) if check not in (ALWAYS, NEVER):
+            return reading.compared(check, known, absent=True).inverse()
         case Inverse(part):
             return translated(part, reading, known).inverse()
         case Every(parts):
@@ -162,7 +164,8 @@ def _arithmetic(sign: str, left: pl.Expr | None, right: pl.Expr | None, operand:
     """Modulo 2³²; only what can't reject."""
     if left is None or right is None:
         return None
-    left, right = left.cast(pl.UInt64), right.cast(pl.UInt64)
+    wide = pl.UInt64 if sign in ("+", "-", "*", "<<") else pl.UInt32
+    left, right = left.cast(wide), right.cast(wide)
     constant = operand.value if type(operand) is Constant else None
     match sign:
         case "&":

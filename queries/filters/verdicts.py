@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_IRREGULAR, _HEAD = "irregular", "irregular_head"
+_IRREGULAR, _HEAD, _LENGTH = "irregular", "irregular_head", "frame_len"
 _UNLIMITED = (1 << 32) - 1
 _FEW = 1 << 15
 
-HEAD_COLUMNS = (_HEAD, "frame_len")
+HEAD_COLUMNS = (_HEAD, _LENGTH)
 """Columns that octets are loaded from where others tell everything of regular frames."""
 
 OCTET_COLUMNS = ("header", "rest", "filter_len", *HEAD_COLUMNS)
@@ -92,7 +93,7 @@ def verdicts(
     table = packets.values(sorted(names)) if names else pl.DataFrame()
     told = _together(table, {place: plan.expression for place, plan in enumerate(plans) if plan})
     if mark in names:
-        heads = _Heads(packets, table[mark])
+        heads = _Heads(packets, table, mark)
         for place, answer in heads.verdicts({place: filters[place] for place in told}).items():
             told[place] = _scattered(told[place], heads.rows, answer)
     answers = []
@@ -141,26 +142,25 @@ def _run(chosen: LinkFilter, packets: Packets, rows: pl.Series, where: pl.Expr |
     from queries.filters.machine.frames import Frames, Slices
     from queries.filters.machine.run import run
 
-    table = packets.some(["header", "filter_len", "frame_len"], rows, where)
+    table = packets.some(["header", "filter_len", _LENGTH], rows, where)
 
     def rest(again: NDArray[np.int64]) -> Slices:
         return Slices.of_polars(packets.some(["rest"], rows, where)["rest"][again])
 
-    return run(
-        chosen.plan, Frames.of_polars(table["header"], table["filter_len"], table["frame_len"], rest=rest)
-    )
+    return run(chosen.plan, Frames.of_polars(table["header"], table["filter_len"], table[_LENGTH], rest=rest))
 
 
 class _Heads:
     """The irregular packets, told by ``mark``: a column of their first octets, or one of Booleans."""
 
-    def __init__(self, packets: Packets, mark: pl.Series) -> None:
+    def __init__(self, packets: Packets, table: pl.DataFrame, mark: str) -> None:
         self._packets = packets
-        self._apart = mark.dtype == pl.Binary
-        is_irregular = mark.is_not_null() if self._apart else mark
+        self._apart = mark == _HEAD
+        is_irregular = table[mark].is_not_null() if self._apart else table[mark]
         self.rows = is_irregular.arg_true()
         self._where = pl.col(_HEAD).is_not_null() if self._apart else pl.col(_IRREGULAR)
-        self._octets = mark.filter(is_irregular) if self._apart else None
+        self._octets = table[mark].filter(is_irregular) if self._apart else None
+        self._lengths = table[_LENGTH].filter(is_irregular) if _LENGTH in table.columns else None
 
     def verdicts(self, filters: Mapping[int, LinkFilter]) -> dict[int, pl.Series]:
         """The filters' verdicts on the irregular packets, under the numbers of the filters; none without packets."""
@@ -168,6 +168,17 @@ class _Heads:
             return {}
         if self._octets is None:
             self._octets = self._whole()
+        if self._lengths is None and any(each.reads_length for each in filters.values()):
+            self._lengths = self._read([_LENGTH])[_LENGTH]
+        told = self._told(filters)
+        rest = {number: each for number, each in filters.items() if number not in told}
+        return told | (self._run(rest, self._octets) if rest else {})
+
+    def _told(self, filters: Mapping[int, LinkFilter]) -> dict[int, pl.Series]:
+        """Verdicts by expressions, which spare the import of NumPy; where that is there, the machine is faster."""
+        if "numpy" in sys.modules:
+            return {}
+        assert self._octets is not None
         are_whole = not self._apart or self._octets.bin.size().max() < IRREGULAR_HEAD  # type: ignore[operator]
         plans = {number: each.heads for number, each in filters.items()}
         told = {
@@ -175,22 +186,19 @@ class _Heads:
             for number, plan in plans.items()
             if plan and (are_whole or plan.tells_all)
         }
-        answers = _together(self._octets.alias(_HEAD).to_frame(), told)
-        rest = {number: each for number, each in filters.items() if number not in told}
-        return answers | (self._run(rest) if rest else {})
+        columns = [self._octets.alias(_HEAD), *([] if self._lengths is None else [self._lengths])]
+        return _together(pl.DataFrame(columns), told)
 
-    def _run(self, filters: Mapping[int, LinkFilter]) -> dict[int, pl.Series]:
+    def _run(self, filters: Mapping[int, LinkFilter], head: pl.Series) -> dict[int, pl.Series]:
         import numpy as np
 
         from queries.filters.machine.frames import Frames, Slices
         from queries.filters.machine.run import run
 
-        assert self._octets is not None
-        octets = Slices.of_polars(self._octets)
+        octets = Slices.of_polars(head)
         length = octets.ends - octets.starts
         limit = np.where(length < IRREGULAR_HEAD, length, _UNLIMITED) if self._apart else length
-        needed = any(each.reads_length for each in filters.values())
-        wire_length = self._read(["frame_len"])["frame_len"].to_numpy() if needed else length
+        wire_length = length if self._lengths is None else self._lengths.to_numpy()
 
         def rest(again: NDArray[np.int64]) -> Slices:
             return Slices.of_polars(self._whole()[again].bin.slice(IRREGULAR_HEAD))
