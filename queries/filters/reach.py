@@ -20,7 +20,7 @@ def accepts_nothing(program: Program) -> bool:
             return True
         place, known = waiting.pop()
         test = program.tests[place]
-        for target, then in _ways(test, known):
+        for target, then in reversed(_ways(test, known)):  # so that what is true is gone on with first
             if target == ACCEPT:
                 return False
             if target >= 0:

@@ -8,6 +8,7 @@ from pcap2arrow.errors import FilterError
 from queries.filters.generate.code import Code, equal, every, load
 from queries.filters.generate.identifiers import is_identified
 from queries.filters.generate.link_types import link_type as known_link_type
+from queries.filters.generate.lists import grouped
 from queries.filters.generate.primitives import is_condition
 from queries.filters.generate.protocols import is_protocol
 from queries.filters.generate.relation import is_related
@@ -58,10 +59,11 @@ def generated(
     code = coded(term, lambda leaf: _code(state, leaf))
     if state.link.number == _PPI:
         code = every(equal(load(4, 4), _PPI_OF_WLAN), code)
-    comparisons = linked(code)
     lengths = state.at_start()
     if state.reads_registers or state.reads_accumulator:
-        comparisons = resolved(comparisons, lengths, reads_accumulator=state.reads_accumulator)
+        comparisons = resolved(linked(code), lengths, reads_accumulator=state.reads_accumulator)
+    else:
+        comparisons = linked(grouped(code))
     tests = tuple(Test(check.left, check.operator, check.right, *where) for check, *where in comparisons)
     return Generated(Program(link_type, tests, tuple(lengths.values())), code)
 

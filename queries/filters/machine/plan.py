@@ -89,9 +89,9 @@ class _Operands:
         self._by_identity: dict[int, int] = {}
 
     def number(self, whole: Operand) -> int:
-        if not _parts(whole):
-            return self._numbered(whole, ())
         numbers = self._by_identity
+        if id(whole) in numbers:
+            return numbers[id(whole)]
         pending = [whole]
         while id(whole) not in numbers:
             parts = _parts(pending[-1])

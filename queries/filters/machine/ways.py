@@ -109,11 +109,11 @@ class _Ways:
         start = self._arrive(0 if self._tests else ACCEPT, _NOTHING)
         numbers = {ACCEPT: ACCEPT, REJECT: REJECT}
         remaining: list[Comparison] = []
-        for test, ways in zip(self._tests, self._ways, strict=True):
+        for place, (test, ways) in enumerate(zip(self._tests, self._ways, strict=True)):
             for facts, node in ways:
                 numbers[node] = len(remaining)
-                if_true = self._arrive(test.if_true, self._learned(facts, test, True))
-                if_false = self._arrive(test.if_false, self._learned(facts, test, False))
+                if_true = self._arrive(test.if_true, self._learned(facts, place, True))
+                if_false = self._arrive(test.if_false, self._learned(facts, place, False))
                 remaining.append(Comparison(test.left, test.operator, test.right, if_true, if_false))
         return numbers[start], [_led(comparison, numbers) for comparison in remaining]
 
@@ -153,15 +153,22 @@ class _Ways:
             return bool(COMPARE[test.operator](left, right))
         return facts.answers.get(_question(test))
 
-    def _learned(self, facts: _Facts, test: Comparison, answer: bool) -> _Facts:
+    def _learned(self, facts: _Facts, place: int, answer: bool) -> _Facts:
+        """The facts after a test, which may say something about later ones."""
+        test = self._tests[place]
         if test.operator == "=" and answer:
             for constant, other in ((test.left, test.right), (test.right, test.left)):
                 if constant in self._constants and self._opposites[other] <= _MOST_CONSTANTS:
                     return _Facts({**facts.values, other: self._constants[constant]}, facts.answers)
-        return _Facts(facts.values, {**facts.answers, _question(test): answer})
+        question = _question(test)
+        if self._last_asked[question] == place:
+            return facts
+        return _Facts(facts.values, {**facts.answers, question: answer})
 
     def _useful(self, facts: _Facts, place: int) -> _Facts:
         """The facts that a test from ``place`` on may ask for, the newest of them."""
+        if not facts:
+            return facts
         values = {n: value for n, value in facts.values.items() if self._last_compared[n] >= place}
         answers = {
             question: answer
