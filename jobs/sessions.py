@@ -80,7 +80,7 @@ class Sessions:
         count, active = len(self.packets.time), 0
         events = [(each.opened, 1, each.number) for each in self.found]
         events += [(each.closed, -1, each.number) for each in self.found if each.closed is not None]
-        for place, change, number in sorted(events):
+        for place, change, number in sorted(events, key=lambda of: (of[0], of[1], of[1] * of[2])):
             active += change
             time = int(self.packets.time[min(place, count - 1)])
             if verbose or (change < 0 and self.how.end is not None and time > self.how.end):
