@@ -39,7 +39,8 @@ def appears_whole(target: Target) -> bool:
     """Whether nothing is seen of the target before it is written to its end."""
     if not isinstance(target, str | os.PathLike) or os.fspath(target) == STANDARD_OUTPUT:
         return False
-    return is_url(os.fspath(target)) or not Path(target).exists() or Path(target).is_file()
+    path = Path(target)
+    return not is_url(os.fspath(target)) and (not path.exists() or path.is_file())
 
 
 @contextmanager
