@@ -1,4 +1,4 @@
-"""What tcpslice does with its letters, but for sessions: reports times, and writes what lies between two of them."""
+"""What tcpslice does with its letters: reports times, writes what lies between two of them, and tells of sessions."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LETTERS = "dDe:f:hlRrs:tvw:"
 USAGE = """\
 Usage: pcap2arrow tcpslice [-DdhlRrtv] [-w file]
+                [ -s types [ -e seconds ] [ -f format ] ]
                 [start-time [end-time]] file ..."""
 
 Style = Literal["raw", "readable", "ymdhmsu"]
@@ -39,7 +40,8 @@ class Arguments:
     """What a command line of tcpslice's asks for.
 
     ``files`` are captures or datasets, ``start`` and ``end`` times as they stand there.  ``reported`` is the style of
-    the line for each capture, None without; ``range_shown`` asks for the range.
+    the line for each capture, None without; ``range_shown`` asks for the range.  ``sessions`` asks for those of TCP,
+    which are closed after ``idle`` seconds and written to captures of the names that ``session_names`` makes.
     """
 
     files: list[str] = field(default_factory=list)
@@ -50,6 +52,10 @@ class Arguments:
     relative: bool = False
     reported: Style | None = None
     range_shown: bool = False
+    sessions: bool = False
+    idle: int = 0
+    session_names: str | None = None
+    verbose: bool = False
     help: bool = False
 
     @property
@@ -61,7 +67,7 @@ class Arguments:
 def read_arguments(words: Sequence[str]) -> Arguments:
     """Read a command line as tcpslice does: what looks like a time is one, if it is the first or second argument.
 
-    Raises UsageError where tcpslice would refuse it, and for letters of sessions.
+    Raises UsageError where tcpslice would refuse it, and for sessions of others than TCP.
     """
     from queries.timespec import is_time
 
@@ -100,14 +106,30 @@ def _take(found: Arguments, letter: str, value: str) -> None:
             found.target = value
         case "-h" | "--help":
             found.help = True
-        case "-s" | "-e" | "-f":
-            raise UsageError(f"{letter}: sessions are not there yet: leave out -s, -e and -f")
+        case "-s":
+            from jobs.sessions import check_types
+
+            check_types(value)
+            found.sessions = True
+        case "-e":
+            if not value.isdecimal():
+                raise UsageError(f"-e: expected seconds, found {value!r}")
+            found.idle = int(value)
+        case "-f":
+            found.session_names = value
+        case "-v":
+            found.verbose = True
 
 
 @dataclass(frozen=True, slots=True)
 class _Capture:
-    """A capture as the command line calls it, with what its header says."""
+    """A capture as the command line calls it, of what ``file`` there, with what its header says.
 
+    ``alone`` tells that the file holds no other.
+    """
+
+    file: str
+    alone: bool
     name: str
     stream: Stream
     head: Head
@@ -115,9 +137,10 @@ class _Capture:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The lines of the reports, and what users should know of the captures."""
+    """The lines of the reports, those that tell of sessions, and what users should know of the captures."""
 
     lines: Sequence[str] = ()
+    unclosed: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
 
@@ -133,6 +156,8 @@ def run(arguments: Arguments, *, zone: tzinfo) -> Outcome:
         captures = [capture for file in arguments.files for capture in _opened(file, stack)]
         if not arguments.writes:
             return Outcome(list(_report(captures, arguments, times, zone)))
+        if arguments.sessions:
+            return _write_sessions(captures, arguments, times, zone)
         return Outcome(warnings=_write(captures, arguments, times))
 
 
@@ -144,10 +169,10 @@ def _opened(file: str, stack: ExitStack) -> list[_Capture]:
     try:
         streams = stack.enter_context(open_streams(file, None))
         if len(streams) == 1:
-            return [_Capture(file, streams[0], read_head(streams[0]))]
+            return [_Capture(file, True, file, streams[0], read_head(streams[0]))]
         names = [each.name if isinstance(each, FileStream) else each.capture.name for each in streams]
         return [
-            _Capture(f"{file}/{name}", each, read_head(each))
+            _Capture(file, False, f"{file}/{name}", each, read_head(each))
             for name, each in zip(names, streams, strict=True)
         ]
     except Pcap2ArrowError as error:
@@ -200,13 +225,11 @@ def _writer(style: Style, zone: tzinfo, *, nanoseconds: bool) -> Callable[[int |
 def _write(captures: Sequence[_Capture], arguments: Arguments, times: Times) -> list[str]:
     """Write the packets; the result is what users should know."""
     from pcap2arrow.writing.ahead import ahead
-    from pcap2arrow.writing.arrangement import Arrangement, slices
-    from pcap2arrow.writing.duplicates import AcrossSources
+    from pcap2arrow.writing.arrangement import slices
     from pcap2arrow.writing.formats import encode
     from pcap2arrow.writing.target import open_target, write_octets
 
-    dropping = AcrossSources() if len(captures) > 1 and not arguments.keep_duplicates else None
-    how = Arrangement(relative=arguments.relative, duplicates=dropping)
+    how = _arrangement(captures, arguments)
     parts = slices([capture.stream for capture in captures], times, how)
     layout, warnings = _layout(captures, parts)
     damage: list[str] = []
@@ -217,10 +240,65 @@ def _write(captures: Sequence[_Capture], arguments: Arguments, times: Times) -> 
         for back, records in ahead((_stepping_back(b), encode(b, layout, name=name)) for b in batches):
             stepping_back += back
             write_octets(file, records)
-    if stepping_back:
-        were = "packet is" if stepping_back == 1 else "packets are"
-        warnings.append(f"{stepping_back} {were} earlier than one before in the same capture; all were kept")
-    return [*warnings, *damage]
+    return [*warnings, *_of_stepping_back(stepping_back), *damage]
+
+
+def _write_sessions(
+    captures: Sequence[_Capture], arguments: Arguments, times: Times, zone: tzinfo
+) -> Outcome:
+    """The same with the packets after the range that complete sessions, a capture for each of these, and their log."""
+    from jobs.sessions import SessionFiles, capture_name, completed, find_sessions
+    from pcap2arrow.times import TimeRange
+    from pcap2arrow.writing.arrangement import slices
+    from pcap2arrow.writing.formats import encode
+    from pcap2arrow.writing.target import open_target, write_octets
+
+    if arguments.session_names is not None:
+        capture_name(arguments.session_names, 1)
+    how = _arrangement(captures, arguments)
+    streams = [capture.stream for capture in captures]
+    sessions = find_sessions(_read_from(captures), slices(streams, times, how), arguments.idle)
+    whole = slices(streams, TimeRange(sessions.how.start), how)
+    layout, warnings = _layout(captures, whole)
+    damage: list[str] = []
+    stepping_back = 0
+    files = None if arguments.session_names is None else SessionFiles(arguments.session_names, layout)
+    with open_target(arguments.target) as (file, name):
+        write_octets(file, layout.preamble)
+        for batch, numbers in completed(_packets(captures, whole, layout, how, damage.append), sessions):
+            write_octets(file, encode(batch, layout, name=name))
+            stepping_back += _stepping_back(batch)
+            if files is not None:
+                files.write(batch, numbers)
+    written = _writer("ymdhmsu", zone, nanoseconds=layout.format != "pcap")
+    return Outcome(
+        list(sessions.log(written, verbose=arguments.verbose)),
+        list(sessions.unclosed(written)),
+        [*warnings, *_of_stepping_back(stepping_back), *damage],
+    )
+
+
+def _read_from(captures: Sequence[_Capture]) -> list[str]:
+    """What the captures are read from once more: files, or the datasets that hold several."""
+    from pcap2arrow.writing.stream import FileStream
+
+    found = [c.stream.path if isinstance(c.stream, FileStream) else c.file for c in captures]
+    return [path for k, path in enumerate(found) if not k or path != found[k - 1] or captures[k].alone]
+
+
+def _arrangement(captures: Sequence[_Capture], arguments: Arguments) -> Arrangement:
+    from pcap2arrow.writing.arrangement import Arrangement
+    from pcap2arrow.writing.duplicates import AcrossSources
+
+    dropping = AcrossSources() if len(captures) > 1 and not arguments.keep_duplicates else None
+    return Arrangement(relative=arguments.relative, duplicates=dropping)
+
+
+def _of_stepping_back(packets: int) -> list[str]:
+    if not packets:
+        return []
+    were = "packet is" if packets == 1 else "packets are"
+    return [f"{packets} {were} earlier than one before in the same capture; all were kept"]
 
 
 def _layout(captures: Sequence[_Capture], parts: Sequence[Slice]) -> tuple[Layout, list[str]]:

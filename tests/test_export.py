@@ -145,3 +145,20 @@ def test_a_filtered_table_can_be_written(corpus: Path, tool: Tool, tmp_path: Pat
     theirs = _run(tcpdump, "-Z", "root", "-r", capture, "--count", "tcp src port 443").split()[0]
     assert report.packets == int(theirs)
     assert int(_run(tcpdump, "-r", tmp_path / "ours", "--count").split()[0]) == int(theirs)
+
+
+def test_packets_longer_than_their_header_says(tmp_path: Path) -> None:
+    """The header of what is written says how long packets are, though those of its sources do not."""
+    from tests.slicing import write_capture
+
+    paths = [
+        write_capture(
+            tmp_path / f"{k}.pcap", [(k * 10**9, bytes(60)), (9 * 10**9, bytes(60 + k * 40))], snap_length=80
+        )
+        for k in range(3)
+    ]
+    for sources, longest in ((paths[:2], 100), (paths, 140), (paths[:1], 80)):
+        report = pcap2arrow.export(sources, tmp_path / "all.pcap")
+        written = (tmp_path / "all.pcap").read_bytes()
+        assert (report.packets, report.octets) == (2 * len(sources), len(written))
+        assert int.from_bytes(written[16:20], "little") == longest

@@ -389,12 +389,6 @@ def test_letters_that_there_are_not(words: list[str], tmp_path: Path, theirs: Sl
     assert "Usage: pcap2arrow tcpslice" in ours(*words).err
 
 
-def test_sessions_are_refused(ours: Slicer) -> None:
-    done = ours("-s", "tcp", SAMPLE)
-    assert (done.code, done.out) == (1, "")
-    assert "-s: sessions are not there yet" in done.err
-
-
 def test_letters_in_clusters_and_after_files(tmp_path: Path, theirs: Slicer, ours: Slicer) -> None:
     capture = write_capture(tmp_path / "21h36m", [(T, A), (T + SECOND, B)])
     for words in (

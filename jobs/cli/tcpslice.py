@@ -21,7 +21,7 @@ def command(words: tuple[str, ...]) -> int:
     """Do what tcpslice does with these letters: write the packets between two times of one or several captures.
 
     \b
-    pcap2arrow tcpslice [-DdhlRrtv] [-w FILE] [START [END]] SOURCE...
+    pcap2arrow tcpslice [-DdhlRrtv] [-w FILE] [-s tcp [-e SECONDS] [-f FORMAT]] [START [END]] SOURCE...
 
     \b
     -w FILE  write a pcap there; without it to standard output, unless that is a terminal
@@ -30,7 +30,10 @@ def command(words: tuple[str, ...]) -> int:
     -l       merge by the time since the first packet of each source
     -R       print each source's first and last time in seconds; -r as dates; -t as 2001y09m09d01h46m40s000000u
     -d       print the range of time
-    -v       accepted, it tells of sessions
+    -s tcp   track TCP sessions: those that are open at END are completed with their later packets
+    -e       seconds without a packet after which a session is closed; 0, the default: never
+    -f       write each session to a capture of its own: sess-%s-%.6d.pcap is sess-tcp-000001.pcap for the first
+    -v       tell of all sessions that are opened and closed, else of those closed after END
 
     START and END are seconds since 1970 (654321098.7654), local times (21h36m, 1990y9m25d20h51m; what is left out is
     the first packet's), or after + relative: START to the first packet, END to START. A file whose name looks like
@@ -45,6 +48,7 @@ def command(words: tuple[str, ...]) -> int:
     pcap2arrow tcpslice -w noon.pcap 12h 13h monday.pcap
     pcap2arrow tcpslice -w both.pcap +1h +10m a.pcap b.pcap.gz
     pcap2arrow tcpslice -r dataset
+    pcap2arrow tcpslice -s tcp -v -f 'sess-%s-%.6d.pcap' -w all.pcap monday.pcap
     """
     from jobs.cli.output import complain, complain_of_text
     from jobs.tcpslice import LetterError, read_arguments, run
@@ -67,7 +71,9 @@ def command(words: tuple[str, ...]) -> int:
         complain(str(error))
         return WRONG_LETTER if isinstance(error, LetterError) else FAILED
     for line in outcome.lines:
-        click.echo(line)
+        click.echo(line, err=arguments.writes and arguments.target == "-")
+    for line in outcome.unclosed:
+        click.echo(line, err=True)
     for warning in outcome.warnings:
         complain(warning)
     return 0

@@ -88,15 +88,22 @@ def _in_a_row(rows: NDArray[np.integer[Any]]) -> bool:
 
 
 def _read_stretch(dataset: Dataset, file: DataFile, columns: list[str], first: int, count: int) -> pa.Table:
-    parts, at = [], 0
-    for batch in read_batches(dataset, file, columns=columns, rows=_STRETCH):
-        begin, end = max(first - at, 0), min(first + count - at, len(batch))
-        if begin < end:
-            parts.append(batch.slice(begin, end - begin))
-        at += len(batch)
-        if at >= first + count:
-            break
-    return pa.concat_tables(parts)
+    """Rows in a row, by the row groups that hold them."""
+    parts, stop = [], first + count
+    with _open(dataset, file) as opened:
+        rows = [opened.metadata.row_group(k).num_rows for k in range(opened.metadata.num_row_groups)]
+        ends = np.cumsum(rows)
+        begin, end = np.searchsorted(ends, first, side="right"), np.searchsorted(ends, stop) + 1
+        at = int(ends[begin]) - rows[begin]
+        groups = list(range(begin, end))
+        for batch in opened.iter_batches(_STRETCH, row_groups=groups, columns=columns, use_threads=False):
+            skipped = max(first - at, 0)
+            if skipped < len(batch):
+                parts.append(batch.slice(skipped, stop - at - skipped))
+            at += len(batch)
+            if at >= stop:
+                break
+    return pa.Table.from_batches(parts)
 
 
 def _readable(dataset: Dataset, file: DataFile) -> str | bytes:

@@ -21,7 +21,7 @@ Positions = NDArray[np.int64]
 
 LANES = 512
 MIN_LANES = 32  # fewer are slower than record by record
-MIN_RECORDS_PER_LANE = 16
+MIN_RECORDS_PER_LANE = 64
 _LINKS = 3  # plausible records in a row that make a guess
 GUESS_STRIDE = 256  # positions tried at once for each lane that has no guess yet
 GUESS_REACH = 2048  # positions tried at most

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pcap2arrow.errors import ExportError, UsageError
@@ -13,14 +13,21 @@ from pcap2arrow.times import EVER, Times
 from pcap2arrow.writing.ahead import ahead, in_turn
 from pcap2arrow.writing.arrangement import MERGED, Arrangement, arranged, slices
 from pcap2arrow.writing.duplicates import Recent
-from pcap2arrow.writing.formats import Format, Layout, check_format, encode, plan_layout
+from pcap2arrow.writing.formats import Format, Layout, check_format, encode, is_kept, is_promised, plan_layout
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.selection import Selection, Wanted
 from pcap2arrow.writing.slices import Slice
 from pcap2arrow.writing.sources import Sources, open_streams
 from pcap2arrow.writing.split import Split, write_parts
 from pcap2arrow.writing.stream import Traits
-from pcap2arrow.writing.target import STANDARD_OUTPUT, ExportReport, Target, open_target, write_octets
+from pcap2arrow.writing.target import (
+    STANDARD_OUTPUT,
+    ExportReport,
+    Target,
+    appears_whole,
+    open_target,
+    write_octets,
+)
 from pcap2arrow.writing.whole import export_originals
 
 if TYPE_CHECKING:
@@ -62,7 +69,12 @@ def export(
     with open_streams(sources, capture) as streams:
         if format == "original":
             return export_originals(streams, target)
-        ready = _ready(slices(streams, times, arrangement), format, snaplen, selection, arrangement)
+        captures = slices(streams, times, arrangement)
+        if split is None and selection is None and appears_whole(target):
+            with suppress(_UnkeptError):
+                ready = _as_promised(captures, format, snaplen, arrangement)
+                return _write(ready, lambda number, format: target)[0]
+        ready = _ready(captures, format, snaplen, selection, arrangement)
         if split is None:
             return _write(ready, lambda number, format: target)[0]
         if not isinstance(target, str | os.PathLike) or os.fspath(target) == STANDARD_OUTPUT:
@@ -95,8 +107,8 @@ def export_each(
             "duplicates shortly one after another are found for one capture to write, not for several"
         )
     with open_streams(sources, capture) as streams:
-        ready = _ready(slices(streams, times, arrangement), format, snaplen, selection, arrangement)
-        return _write(ready, target)
+        captures = slices(streams, times, arrangement)
+        return _write(_ready(captures, format, snaplen, selection, arrangement), target)
 
 
 def _no_originals() -> UsageError:
@@ -118,6 +130,31 @@ class _Ready:
     targets: Sequence[int]
 
 
+class _UnkeptError(Exception):
+    """A capture does not say enough in its header, or has packets that are not what it said."""
+
+
+def _as_promised(
+    captures: Sequence[Slice], format: Format, snaplen: int | None, arrangement: Arrangement
+) -> _Ready:
+    """What the headers of captures let expect, so that these are read only once.
+
+    Raises _UnkeptError where they do not say enough, and the packets do where they are not as expected.
+    """
+    promises = list(in_turn(capture.promise for capture in captures))
+    if not is_promised(promises):
+        raise _UnkeptError
+    ready = _planned(captures, promises, format, snaplen, None, arrangement)
+    return replace(ready, batches=_watched(ready.batches, promises))
+
+
+def _watched(batches: Iterator[Packets], promises: Sequence[Traits]) -> Iterator[Packets]:
+    for batch in batches:
+        if not is_kept(batch, promises):
+            raise _UnkeptError
+        yield batch
+
+
 def _ready(
     captures: Sequence[Slice],
     format: Format,
@@ -128,6 +165,17 @@ def _ready(
     if not captures:
         raise ExportError("there is no capture to export")
     traits = list(in_turn(capture.traits for capture in captures))
+    return _planned(captures, traits, format, snaplen, selection, arrangement)
+
+
+def _planned(
+    captures: Sequence[Slice],
+    traits: Sequence[Traits],
+    format: Format,
+    snaplen: int | None,
+    selection: Selection | None,
+    arrangement: Arrangement,
+) -> _Ready:
     layout = plan_layout(traits, format, snap_length=snaplen)
     targets = [0] if selection is None else list(selection.begin(_link_types(traits)))
     is_pcapng = layout.format == "pcapng"

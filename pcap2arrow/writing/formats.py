@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeGuard, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from pcap2arrow.savefile.pcapng import ENHANCED_PACKET, INTERFACE, SIMPLE_PACKET
 from pcap2arrow.writing import blocks
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.pieces import Octets, joined
-from pcap2arrow.writing.stream import Traits
+from pcap2arrow.writing.stream import PCAP_END, Traits
 
 Format = Literal["auto", "pcap", "nspcap", "pcapng", "original"]
 _Written = Literal["pcap", "nspcap", "pcapng"]
@@ -64,11 +64,11 @@ def plan_layout(captures: Sequence[Traits], wanted: Format, *, snap_length: int 
         if k in capture.used
     ]
     used = used or [interface for capture in captures[:1] for interface in capture.interfaces[:1]]
-    kinds = {(interface.link_type, interface.fcs_len, interface.name) for interface in used}
+    kinds = set(map(_kind, used))
     fits = all(
         capture.least is None
         or capture.greatest is None
-        or (capture.least >= 0 and capture.greatest < _NANOS << 32)
+        or (capture.least >= 0 and capture.greatest < PCAP_END)
         for capture in captures
     )
     if wanted == "auto":
@@ -83,6 +83,23 @@ def plan_layout(captures: Sequence[Traits], wanted: Format, *, snap_length: int 
         )
     assert wanted in ("pcap", "nspcap")
     return _pcap(captures, used, wanted, snap_length)
+
+
+def is_promised(promises: Sequence[Traits | None]) -> TypeGuard[Sequence[Traits]]:
+    """Whether captures let expect what :func:`plan_layout` needs: each does, and all are of one kind."""
+    kinds = {_kind(interface) for each in promises if each for interface in each.interfaces}
+    return all(promises) and len(kinds) == 1
+
+
+def is_kept(packets: Packets, promises: Sequence[Traits]) -> bool:
+    """Whether packets are such that the layout planned for what was promised is right."""
+    longest = np.array([each.longest for each in promises])[packets.source]
+    time = packets.time
+    return bool((packets.caplen <= longest).all()) and time.min() >= 0 and time.max() < PCAP_END
+
+
+def _kind(interface: Interface) -> tuple[int, int, str | None]:
+    return interface.link_type, interface.fcs_len, interface.name
 
 
 def _greatest_snap_length(

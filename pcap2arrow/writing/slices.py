@@ -66,6 +66,16 @@ class Slice:
         bound = stream.bound if isinstance(stream, TableStream) else _first_order(stream)
         return _moved_order(bound, self.shift)
 
+    def promise(self) -> Traits | None:
+        """What the header of a capture that would have to be read lets expect of its packets, if it says enough.
+
+        Of a dataset this is what is known.
+        """
+        if isinstance(self.stream, TableStream):
+            return self.traits()
+        found = None if self.shift % 1000 else self.stream.promise()
+        return found and replace(found, bound=_moved_order(found.bound, self.shift))
+
     def traits(self) -> Traits:
         """What the packets add up to."""
         found = self.stream.traits(self.times)

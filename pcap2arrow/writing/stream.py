@@ -38,7 +38,12 @@ from pcap2arrow.writing.packets import (
 )
 from pcap2arrow.writing.selection import Chosen, Wanted
 
+PCAP_END = 10**9 << 32
+"""Nanoseconds since 1970 at which a pcap's times end."""
+
 _BATCH_ROWS = 1 << 16
+_FIRST_WINDOW = 1 << 16
+_RECORD_HEADER = 16
 _MICROSECONDS = 10**6  # ticks per second of a pcap in which no time is finer
 
 
@@ -68,6 +73,12 @@ class Traits:
     greatest: int | None
     finer: bool
     bound: int = BEFORE_ANY_TIME
+
+    @property
+    def longest(self) -> int:
+        """What no packet's captured length is above, if all keep to the snap lengths."""
+        limits = [effective_snap_length(each.snap_length, each.link_type) for each in self.interfaces]
+        return max([*limits, self.max_caplen, 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +140,26 @@ class FileStream:
         if last is not None:
             yield last
         return following
+
+    def promise(self) -> Traits | None:
+        """The traits that the header of a pcap of microseconds lets expect; None of other captures.
+
+        They hold if no packet is longer than the snap length, and each time fits a pcap.  Raises FormatError where
+        this is no capture.
+        """
+        with open_source(self.path, name=self.name) as source:
+            header = read_header(source)
+            if header is None or header.ticks != _MICROSECONDS or header.record_header != _RECORD_HEADER:
+                return None
+            seen = _Seen()
+            for window, _ in read_windows(
+                source, header, Position(0), stop=source.size, window=_FIRST_WINDOW
+            ):
+                if len(window.records):
+                    seen.begin(window.records.time, window.records.time_valid)
+                    break
+        seen.use(0)
+        return seen.traits((_interface(header),), (), fcs_present=header.fcs_present)
 
     def traits(self, times: TimeRange = EVER) -> Traits:
         """What the packets of that time add up to, by reading the capture.  Raises FormatError where it is none."""
@@ -332,6 +363,10 @@ class _Seen:
         """Tell the first packets of the capture: the time of the first is a bound of their orders."""
         if self._bound is None and len(time):
             self._bound = int(time[0]) if timed[0] else BEFORE_ANY_TIME
+
+    def use(self, interface: int) -> None:
+        """Tell of an interface that has packets."""
+        self._used.add(interface)
 
     def add(self, time: NDArray[np.int64], interface: NDArray[Any], caplen: NDArray[Any]) -> None:
         self._used.update(np.unique(interface).tolist())

@@ -35,6 +35,14 @@ class ExportReport:
     errors: tuple[str, ...] = ()
 
 
+def appears_whole(target: Target) -> bool:
+    """Whether nothing is seen of the target before it is written to its end."""
+    if not isinstance(target, str | os.PathLike) or os.fspath(target) == STANDARD_OUTPUT:
+        return False
+    path = Path(target)
+    return not is_url(os.fspath(target)) and (not path.exists() or path.is_file())
+
+
 @contextmanager
 def open_target(target: Target) -> Iterator[tuple[IO[bytes], str]]:
     """The file to write, with its name; one at a path appears under it only when it is whole."""
@@ -46,7 +54,7 @@ def open_target(target: Target) -> Iterator[tuple[IO[bytes], str]]:
     elif is_url(os.fspath(target)):
         with _open_object(os.fspath(target)) as file:
             yield file, os.fspath(target)
-    elif Path(target).exists() and not Path(target).is_file():
+    elif not appears_whole(target):
         with Path(target).open("wb") as device:
             yield device, os.fspath(target)
     else:
