@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import pcap2arrow
-from jobs.tcpflow import read_arguments, run
+from jobs.tcpflow.arguments import read_arguments
+from jobs.tcpflow.run import run
 from pcap2arrow.errors import FilterError, UsageError
 from tests import commands, tcp
 from tests.conftest import CorpusCapture
@@ -43,7 +44,7 @@ def _ours(words: list[str], folder: Path) -> bytes:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert run(read_arguments(words), write=printed.append) == ()
+        assert run(read_arguments(words), write=printed.append).errors == ()
     finally:
         os.chdir(before)
     return b"".join(printed)
