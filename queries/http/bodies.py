@@ -83,7 +83,8 @@ def bodies(
         streams = np.array(sorted(stream for stream, each in kinds.items() if each == kind), np.int64)
         for stream, content in contents(bucket.packets, bucket.assembly, streams):
             octets, problem = filled(content)
-            if kind_of(octets) != kind or (rules.as_tcpflow and len(octets) < _SHORTEST):
+            is_short = rules.as_tcpflow and kind == "response" and len(octets) < _SHORTEST
+            if is_short or kind_of(octets) != kind:
                 continue
             reading = Reading(kind, _methods(found, partners[stream]), rules.as_tcpflow)
             target = _Target(folder, names.get(stream, ""), rules)

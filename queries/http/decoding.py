@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import IO, cast
 
 Pieces = Iterable[memoryview]
@@ -66,16 +67,26 @@ def _inflated(pieces: Pieces) -> Iterator[memoryview]:
 
 def _drained(state: zlib._Decompress, data: bytes) -> Iterator[memoryview]:
     """All that comes out for some octets."""
-    try:
-        while True:
+    while True:
+        before = state.copy()
+        try:
             found = state.decompress(data, _STEP)
-            if found:
+        except zlib.error as error:
+            yield from _up_to_error(before, data)
+            raise DecodingError(str(error)) from None
+        if found:
+            yield memoryview(found)
+        data = state.unconsumed_tail
+        if state.eof or (not data and len(found) < _STEP):
+            return
+
+
+def _up_to_error(state: zlib._Decompress, data: bytes) -> Iterator[memoryview]:
+    """What comes out before an error, of which a call for many octets gives nothing."""
+    with suppress(zlib.error):
+        for at in range(len(data)):
+            if found := state.decompress(data[at : at + 1]):
                 yield memoryview(found)
-            data = state.unconsumed_tail
-            if state.eof or (not data and len(found) < _STEP):
-                return
-    except zlib.error as error:
-        raise DecodingError(str(error)) from None
 
 
 def _has_header(data: bytes) -> bool:

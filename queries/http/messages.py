@@ -220,6 +220,7 @@ class _Head:
             lenient_headers=True,
             lenient_chunked_length=lenient,
             lenient_transfer_encoding=True,
+            lenient_version=True,
             lenient_optional_lf_after_cr=lenient,
             lenient_optional_cr_before_lf=True,
         )
