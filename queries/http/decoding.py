@@ -16,6 +16,7 @@ _STEP = 1 << 20  # octets that come out at once
 _INPUT = 1 << 16
 _LARGEST_WINDOW = 1 << 27
 _ANY_HEADER, _NO_HEADER = zlib.MAX_WBITS + 32, -zlib.MAX_WBITS
+_HEADER = 2  # octets that tell gzip, zlib and neither apart
 _GZIP = b"\x1f\x8b"
 
 
@@ -50,10 +51,15 @@ def _small(pieces: Pieces) -> Iterator[memoryview]:
 def _inflated(pieces: Pieces) -> Iterator[memoryview]:
     """gzip and deflate, whichever it is: servers confuse them, and leave out headers (RFC 9110, 8.4.1.2)."""
     state: zlib._Decompress | None = None
+    begun = b""
     for piece in _small(pieces):
-        data = bytes(piece)
+        data = begun + piece
+        begun = b""
         while data:
             if state is None:
+                if len(data) < _HEADER:
+                    begun = data
+                    break
                 state = zlib.decompressobj(_ANY_HEADER if _has_header(data) else _NO_HEADER)
             elif state.eof:
                 if not data.startswith(_GZIP):
@@ -61,7 +67,7 @@ def _inflated(pieces: Pieces) -> Iterator[memoryview]:
                 state = zlib.decompressobj(_ANY_HEADER)
             yield from _drained(state, data)
             data = state.unused_data
-    if state is not None and not state.eof:
+    if begun or (state is not None and not state.eof):
         raise DecodingError("cut")
 
 
@@ -91,8 +97,6 @@ def _up_to_error(state: zlib._Decompress, data: bytes) -> Iterator[memoryview]:
 
 def _has_header(data: bytes) -> bool:
     """Whether octets begin as gzip (RFC 1952) or zlib (RFC 1950)."""
-    if len(data) < 2:
-        return True
     return data.startswith(_GZIP) or (data[0] & 15 == 8 and (data[0] << 8 | data[1]) % 31 == 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,9 +22,11 @@ SWITCHING = 101
 _LONGEST_HEAD = 80 << 10
 _LINES = re.compile(rb"[\r\n]*")
 _HEAD_END = re.compile(rb"\n\r?\n")
-_CHUNK_LINE = re.compile(rb"0*([0-9A-Fa-f]{0,15})[ \t]*(?:;[^\r\n]{0,4096})?\r?\n")
+_CHUNK_LINE = re.compile(
+    rb"(?=[0-9A-Fa-f])0{0,64}+([0-9A-Fa-f]{0,15}+)[ \t]{0,64}+(?:;[^\r\n]{0,4096})?\r?\n"
+)
 _CHUNK_END = re.compile(rb"\r?\n")
-_TRAILER = re.compile(rb"(?:[^\r\n]{1,8192}\r?\n){0,100}\r?\n")
+_TRAILER = re.compile(rb"(?:[^\r\n]{1,8192}+\r?\n){0,100}+\r?\n")
 _STARTS: dict[Kind, re.Pattern[bytes]] = {
     "request": re.compile(rb"[A-Z][A-Z_-]{2,31} [^ \r\n]{1,65536} HTTP/1\.\d\r?\n"),
     "response": re.compile(rb"HTTP/1\.\d \d{3}[ \r\n]"),
@@ -82,21 +85,23 @@ class Reading:
 
     def messages(self, octets: memoryview) -> Iterator[Message]:
         """The messages of a stream, one after another; what lies between them is left out."""
-        at = number = 0
+        at = number = body = 0
         while (at := self._next_start(octets, at)) < len(octets):
             if number == MOST_MESSAGES:
                 self.problem = f"more than {MOST_MESSAGES} messages: the rest is left out"
                 return
             number += 1
-            found = _HEAD_END.search(octets, at, at + _LONGEST_HEAD)
-            head = self._head(octets[at : found.end()]) if found else None
-            if found is None or head is None:
+            if body <= at:
+                end = _HEAD_END.search(octets, at)
+                body = len(octets) + _LONGEST_HEAD if end is None else end.end()
+            head = self._head(octets[at:body]) if body - at <= _LONGEST_HEAD else None
+            if head is None:
                 self.problem = f"offset {at}: expected the head of an HTTP {self.kind}"
                 if self.as_tcpflow:
                     return
-                at += 1
+                at = max(body - _LONGEST_HEAD, at + 1) if body - at > _LONGEST_HEAD else body
                 continue
-            message = self._message(octets, number, at, found.end(), head)
+            message = self._message(octets, number, at, body, head)
             yield message
             at = message.end
             if head.status == SWITCHING or self._opens_tunnel(head) or (message.problem and self.as_tcpflow):
@@ -206,6 +211,7 @@ class _Head:
     method: str | None = None
     target: str = ""
     status: int | None = None
+    is_whole: bool = False
     _fields: dict[bytes, bytes] = field(default_factory=dict)
 
     @classmethod
@@ -224,11 +230,9 @@ class _Head:
             lenient_optional_lf_after_cr=lenient,
             lenient_optional_cr_before_lf=True,
         )
-        try:
+        with suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):  # the latter behind the head
             parser.feed_data(octets)
-        except httptools.HttpParserUpgrade:
-            pass
-        except httptools.HttpParserError:
+        if not head.is_whole:
             return None
         if isinstance(parser, httptools.HttpRequestParser):
             head.method = parser.get_method().decode("latin-1")
@@ -243,6 +247,10 @@ class _Head:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take down a field."""
         self._fields[name.strip().lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """Take down that there is nothing wrong with the head."""
+        self.is_whole = True
 
     def text(self, name: str) -> str | None:
         """A field's value."""
