@@ -236,11 +236,12 @@ OVERFLOWING = {
 REFUSED = """
 -o out                       | no capture to read
 -i eth0                      | no live capture
--r a -R b                    | not there yet
--r a -w b                    | not there yet
--r a -K                      | not there yet
--r a -a                      | not there yet
--r a -e http                 | not there yet
+-r a -e python               | expected --map
+-r a -e python -S py_module=os | expected a function as
+-r a --map nothing           | expected a function as
+-r a --map no.such:function  | ModuleNotFoundError
+-r a --map os:no_function    | AttributeError
+-r a --map os:name           | found str
 -r a -e nonsense             | no such scanner
 -r a -FZ                     | invalid option
 -r a -T %Z                   | no code

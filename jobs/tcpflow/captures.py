@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from pcap2arrow.errors import ExportError
+from pcap2arrow.numbers import LinkType
+from pcap2arrow.savefile.pcapng import Interface
 from pcap2arrow.writing.api import write_capture
+from pcap2arrow.writing.formats import plan_layout
+from pcap2arrow.writing.stream import Traits
+from pcap2arrow.writing.target import open_target, write_octets
 from queries.filters.compiled import Filter
 from queries.streams.bucket import LATER, Bucket
 from queries.streams.packets import PLACE, TURN
 from queries.streams.reading import Reading, parts
 
-_COLUMNS = ("time", "order_time", "caplen", "frame_len", "link_type", "frame_number", "header", "rest")
+_COLUMNS = (
+    "time",
+    "order_time",
+    "caplen",
+    "frame_len",
+    "link_type",
+    "frame_number",
+    "header",
+    "rest",
+    "ip_version",
+)
 _IDENTITY = (PLACE, "frame_number")
 
 
@@ -32,8 +47,7 @@ def write_streams(
     written.
     """
     owner = _identities(bucket, _owners(bucket)).filter(pl.col("stream").is_in(list(names)))
-    packets = _frames(sources, chosen)
-    together = pl.concat([packets, pl.DataFrame(schema=packets.schema)]).join(owner, on=_IDENTITY)
+    together = pl.concat(frame.join(owner, on=_IDENTITY) for frame in _read(sources, chosen).frames)
     for (stream,), of_stream in together.sort(TURN, *_IDENTITY).group_by("stream", maintain_order=True):
         _write(of_stream.drop("stream"), folder / f"{names[int(str(stream))]}.pcap")
 
@@ -43,16 +57,20 @@ def write_others(
 ) -> None:
     """Write the packets that are of no stream, although the filter selects them: tcpflow's ``-w``.
 
-    These are packets that are not TCP, have no whole header of it (other fragments than the first, too), and
+    These are packets of IP that are not TCP, have no whole header of it (other fragments than the first, too), and
     SYN in the midst of a stream.  Raises ExportError where the file can't be written.
     """
-    packets = _frames(sources, chosen)
+    read = _read(sources, chosen)
+    others = [frame.filter(pl.col("ip_version").is_not_null()) for frame in read.frames]
     if bucket is not None:
         processed = np.ones(len(bucket.packets), np.bool_)
         processed[bucket.followed.ignored] = False
         taken = _identities(bucket, np.where(processed, 0, -1)).filter(pl.col("stream") >= 0)
-        packets = packets.join(taken, on=_IDENTITY, how="anti")
-    _write(packets.sort(TURN, *_IDENTITY), Path(target))
+        others = [frame.join(taken, on=_IDENTITY, how="anti") for frame in others]
+    if any(len(frame) for frame in others):
+        _write(pl.concat(others).sort(TURN, *_IDENTITY), Path(target))
+    else:
+        _write_empty(min(read.link_types, default=LinkType.ETHERNET), Path(target))
 
 
 def _owners(bucket: Bucket) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -71,19 +89,42 @@ def _identities(bucket: Bucket, stream: np.ndarray[tuple[int], np.dtype[np.int64
     return in_order.with_columns(pl.Series("stream", stream))
 
 
-def _frames(sources: Sequence[Sequence[str]], chosen: Filter | None) -> pl.DataFrame:
-    return pl.concat(list(_read(sources, chosen)))
+@dataclass(slots=True)
+class _Read:
+    """The packets that are chosen, with places as a bucket has them, and the link types that were seen."""
+
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    link_types: set[int] = field(default_factory=set)
 
 
-def _read(sources: Sequence[Sequence[str]], chosen: Filter | None) -> Iterator[pl.DataFrame]:
-    """The packets that are chosen, with places as a bucket has them."""
+def _read(sources: Sequence[Sequence[str]], chosen: Filter | None) -> _Read:
+    found = _Read()
     for later, group in zip((0, LATER), sources, strict=True):
-        for part in parts(group, Reading(columns=_COLUMNS, chosen=chosen)):
+        reading = Reading(columns=_COLUMNS, chosen=chosen)
+        for part in parts(group, reading):
             for frame in part():
-                yield frame.with_columns(pl.col(PLACE) + later)
+                found.frames.append(frame.with_columns(pl.col(PLACE) + later))
+                found.link_types.update(frame["link_type"].unique().to_list())
+        if reading.selection is not None:
+            found.link_types.update(reading.selection.tally.seen)
+    return found
+
+
+def _write_empty(link_type: int, path: Path) -> None:
+    """Write a capture of no packet."""
+    traits = Traits(
+        interfaces=(Interface(0, link_type, 0),),
+        used=frozenset({0}),
+        blocks=(),
+        fcs_present=False,
+        max_caplen=0,
+        least=None,
+        greatest=None,
+        finer=False,
+    )
+    with open_target(path) as (file, _):
+        write_octets(file, plan_layout([traits], "pcap", snap_length=None).preamble)
 
 
 def _write(packets: pl.DataFrame, path: Path) -> None:
-    if path.exists():
-        raise ExportError(f"{path}: File exists")
-    write_capture(packets.drop(TURN, PLACE).to_arrow(), path)
+    write_capture(packets.drop(TURN, PLACE, "ip_version").to_arrow(), path)

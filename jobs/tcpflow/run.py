@@ -153,15 +153,16 @@ class _Run:
 
     def write_captures(self, bucket: Bucket | None, chosen: Filter | None) -> None:
         """Write captures of each stream, and of the packets that belong to none, as they are asked for."""
-        from jobs.tcpflow import captures
-
         arguments = self.arguments
+        groups = (arguments.sources, arguments.finishing)
         if arguments.captures and bucket is not None:
-            groups = (arguments.sources, arguments.finishing)
-            captures.write_streams(bucket, self.names, groups, chosen, self.folder)
+            from jobs.tcpflow.captures import write_streams
+
+            write_streams(bucket, self.names, groups, chosen, self.folder)
         if arguments.unprocessed is not None:
-            groups = (arguments.sources, arguments.finishing)
-            captures.write_others(bucket, groups, chosen, arguments.unprocessed)
+            from jobs.tcpflow.captures import write_others
+
+            write_others(bucket, groups, chosen, arguments.unprocessed)
 
 
 def _files(folder: Path) -> set[str]:
