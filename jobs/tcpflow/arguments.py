@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pcap2arrow.errors import UsageError
 from queries.streams.style import Style
 
-SHORT = "ab:BcCd:De:E:f:F:ghi:IJKlL:m:o:pPqQr:R:sS:T:U:vVw:x:X:z:Z0"
+SHORT = "ab:BcCd:De:E:f:F:ghHi:IJKlL:m:o:pPqQr:R:sS:T:U:vVw:x:X:z:Z0"
 LONG = ["chroot=", "help", "map=", "relinquish-privileges=", "verbose", "version"]
 _LETTERS = {"chroot": "z", "help": "h", "relinquish-privileges": "U", "verbose": "v", "version": "V"}
 
@@ -140,7 +140,7 @@ def _take(found: Arguments, letter: str, value: str) -> None:
         case "map":
             found.scanners.add("python")
             found.function = value
-        case "h" | "V":
+        case "h" | "H" | "V":
             found.shown = found.shown or letter
         case _:
             _take_console(found, letter)
