@@ -150,6 +150,12 @@ def test_a_response_without_its_request(tmp_path: Path) -> None:
     assert table["time"].equals(table["response_time"])
 
 
+def test_a_request_that_was_picked_up_late(tmp_path: Path) -> None:
+    asked = b"\0" + request("GET", "/late") + request("GET", "/second")
+    table, _ = _extracted(tmp_path, (asked, response(b"one") + response(b"two")))
+    assert table.select("path", "response_size").rows() == [("/late", 3), ("/second", 3)]
+
+
 def test_no_http(tmp_path: Path) -> None:
     table, bodies = _extracted(
         tmp_path, (b"EHLO there\r\n", b"250 fine\r\n"), (b"GET nothing\r\n", b"HTTP/1.1")

@@ -180,7 +180,9 @@ def test_scanners(line: str) -> None:
     assert arguments.following == ("-E" not in words)
 
 
-WITHOUT_EFFECT = "-f 9 | -L lock | -p | -P | -Q 1 | -U user | -z dir | -S tcp_cmd=x | -S tcp_timeout=3 | -e netviz"
+WITHOUT_EFFECT = (
+    "-f 9 | -L lock | -p | -P | -Q 1 | -U user | -z dir | -S tcp_cmd=x | -S tcp_timeout=3 | -e netviz"
+)
 
 
 @pytest.mark.parametrize("words", WITHOUT_EFFECT.split(" | "))

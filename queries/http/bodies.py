@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pcap2arrow.errors import ExportError
 from queries.http.decoding import DecodingError, decoded, is_known
 from queries.http.extensions import extension
-from queries.http.messages import Kind, Message, Reading, kind_of
+from queries.http.messages import Kind, Message, Reading
 from queries.streams.assembly import heads
 from queries.streams.bucket import Bucket
 from queries.streams.files import contents, filled
@@ -27,7 +27,8 @@ LEAST = 4 << 20
 """What a stream may give at least."""
 
 _SHORTEST = 80  # octets of a stream that tcpflow looks at
-_FIRST_WORD = 16  # octets
+_FIRST_LINE = 512  # octets that tell what a stream is
+_REQUEST_LINE = r"^[A-Z][A-Z_-]{2,31} +[^ \r\n]+( +HTTP/1\.|$)"
 _KINDS: tuple[Kind, ...] = ("request", "response")
 
 
@@ -66,9 +67,7 @@ class Bodies:
     warnings: list[str] = field(default_factory=list)
 
 
-def bodies(
-    bucket: Bucket, names: Mapping[int, str], rules: Rules, *, folder: Path | None, label: str = ""
-) -> Bodies:
+def bodies(bucket: Bucket, names: Mapping[int, str], rules: Rules, *, folder: Path | None) -> Bodies:
     """Find the HTTP messages of a bucket's streams, and write their bodies to a folder (None: nowhere).
 
     ``names`` are those of the streams' files; bodies of ``NAME`` are ``NAME-HTTPBODY-001.html``, numbered as messages
@@ -79,30 +78,40 @@ def bodies(
     found = Bodies()
     partners = _partners(bucket)
     kinds = _kinds(bucket)
+    if not rules.as_tcpflow:
+        kinds = _of_partners(kinds, partners) | kinds
     for kind in _KINDS:
         streams = np.array(sorted(stream for stream, each in kinds.items() if each == kind), np.int64)
         for stream, content in contents(bucket.packets, bucket.assembly, streams):
             octets, problem = filled(content)
-            is_short = rules.as_tcpflow and kind == "response" and len(octets) < _SHORTEST
-            if is_short or kind_of(octets) != kind:
+            if rules.as_tcpflow and kind == "response" and len(octets) < _SHORTEST:
                 continue
             reading = Reading(kind, _methods(found, partners[stream]), rules.as_tcpflow)
             target = _Target(folder, names.get(stream, ""), rules)
             found.of_stream[stream] = list(_read(stream, octets, reading, target))
-            name = f"{label}{names.get(stream, f'stream {stream}')}"
             told = [problem, reading.problem, target.problem]
+            name = names.get(stream, f"stream {stream}")
             found.warnings += [f"{name}: {each}" for each in told if each is not None]
     return found
 
 
 def _kinds(bucket: Bucket) -> dict[int, Kind]:
-    """The streams that may begin as HTTP does, and which side's they would be."""
+    """The streams that begin as HTTP does, and which side's they are."""
     streams = np.sort(bucket.opened())
-    start = heads(bucket.packets, bucket.assembly, streams, _FIRST_WORD)
+    start = heads(bucket.packets, bucket.assembly, streams, _FIRST_LINE)
     responses = pc.starts_with(start, "HTTP/1.").to_numpy(zero_copy_only=False)
-    requests = pc.match_substring_regex(start, "^[A-Z][A-Z_-]{2,}( |$)").to_numpy(zero_copy_only=False)
+    requests = pc.match_substring_regex(start, _REQUEST_LINE).to_numpy(zero_copy_only=False)
     found: dict[int, Kind] = dict.fromkeys(streams[requests].tolist(), "request")
     return found | dict.fromkeys(streams[responses].tolist(), "response")
+
+
+def _of_partners(kinds: Mapping[int, Kind], partners: Sequence[int | None]) -> dict[int, Kind]:
+    """What the streams are whose connection speaks HTTP in the other direction: they may have been picked up late."""
+    return {
+        other: "response" if kind == "request" else "request"
+        for stream, kind in kinds.items()
+        if (other := partners[stream]) is not None
+    }
 
 
 def _partners(bucket: Bucket) -> list[int | None]:

@@ -28,7 +28,7 @@ _CHUNK_LINE = re.compile(
 _CHUNK_END = re.compile(rb"\r?\n")
 _TRAILER = re.compile(rb"(?:[^\r\n]{1,8192}+\r?\n){0,100}+\r?\n")
 _STARTS: dict[Kind, re.Pattern[bytes]] = {
-    "request": re.compile(rb"[A-Z][A-Z_-]{2,31} [^ \r\n]{1,65536} HTTP/1\.\d\r?\n"),
+    "request": re.compile(rb"[A-Z][A-Z_-]{2,31}+ ++[^ \r\n]{1,65536}+ ++HTTP/1\.\d\r?\n"),
     "response": re.compile(rb"HTTP/1\.\d \d{3}[ \r\n]"),
 }
 _NO_CONTENT, _NOT_MODIFIED = 204, 304
@@ -186,17 +186,6 @@ class Reading:
 
 
 _CHUNKED, _UNTIL_THE_END = -1, -2
-
-
-def kind_of(octets: memoryview) -> Kind | None:
-    """What a stream that begins with these octets carries; None if that is not HTTP.
-
-    >>> kind_of(memoryview(b"GET / HTTP/1.1\\r\\n"))
-    'request'
-    """
-    if bytes(octets[:7]) == b"HTTP/1.":
-        return "response"
-    return "request" if _STARTS["request"].match(octets) else None
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
