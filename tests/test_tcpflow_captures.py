@@ -100,7 +100,8 @@ def test_what_belongs_to_no_stream(tmp_path: Path, tool: Tool) -> None:
     assert len(_frames(tmp_path / "filtered.pcap")) == 1
 
 
-UNPADDED = "(ip and ip[0] & 0xf0 = 0x40 and ip[2:2] + 14 = len) or (ip6 and ip6[4:2] + 54 = len)"  # tcpflow stores padding
+UNPADDED = "(ip and ip[0] & 0xf0 = 0x40 and ip[2:2] + 14 = len) or (ip6 and ip6[4:2] + 54 = len)"
+"""What tcpflow stores without padding."""
 
 
 def test_nothing_is_a_capture_too(tmp_path: Path) -> None:
