@@ -255,6 +255,20 @@ def test_bombs_stop(encoding: str, tmp_path: Path) -> None:
     assert table["response_size"].to_list()[1] == 4
 
 
+def test_holes_cost_nothing(tmp_path: Path) -> None:
+    start, far = response(b"", sized=False), 15_000_000
+    segments = http_streams.segments(start, client=1001, back=True)[:-1]
+    places = [100 + len(start) + far, 100 + len(start) + 2 * far]
+    segments += [tcp.Segment(place, b"end", 16, http_streams.SERVER, ("10.0.0.1", 1001)) for place in places]
+    tcp.write(tmp_path / "http.pcap", [each.frame() for each in segments])
+    [warning] = _write(tmp_path / "http.pcap", tmp_path).warnings
+    assert "more than 16777216 octets are missing" in warning
+    [body] = (tmp_path / "files").glob("*HTTPBODY*")
+    assert body.stat().st_size == far + 3
+    assert body.stat().st_blocks * 512 < 1 << 20
+    assert body.read_bytes() == bytes(far) + b"end"
+
+
 def test_many_bombs_of_one_stream_stop_together(tmp_path: Path) -> None:
     bomb = gzip.compress(bytes(4 << 20), 9)
     answers = response(bomb, "Content-Encoding: gzip") * 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ LEAST = 4 << 20
 """What a stream may give at least."""
 
 _SHORTEST = 80  # octets of a stream that tcpflow looks at
+_ZEROS = bytes(1 << 16)
 _FIRST_LINE = 512  # octets that tell what a stream is
 _REQUEST_LINE = r"^[A-Z][A-Z_-]{2,31} +[^ \r\n]+( +HTTP/1\.|$)"
 _KINDS: tuple[Kind, ...] = ("request", "response")
@@ -170,7 +172,7 @@ class _Target:
                 if file is None and self._folder is not None and len(piece):
                     file = (self._folder / name).open("xb")
                 if file is not None:
-                    file.write(piece)
+                    _write(file, piece)
                 state.update(piece)
                 size += len(piece)
                 if size == most and problem != message.problem:
@@ -181,6 +183,7 @@ class _Target:
             raise ExportError(f"{self._folder}/{name}: {error.strerror}") from error
         finally:
             if file is not None:
+                file.truncate(size)
                 file.close()
         return Body(
             stream=stream,
@@ -190,3 +193,13 @@ class _Target:
             name=name if file is not None else None,
             problem=problem,
         )
+
+
+def _write(file: BinaryIO, piece: memoryview) -> None:
+    """Write octets; blocks of zeros, as bombs and holes have them, are left to the file system."""
+    for at in range(0, len(piece), len(_ZEROS)):
+        block = piece[at : at + len(_ZEROS)]
+        if block == _ZEROS:
+            file.seek(len(block), io.SEEK_CUR)
+        else:
+            file.write(block)

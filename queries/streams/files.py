@@ -24,7 +24,7 @@ Content = list[tuple[int, memoryview]]
 _BATCH = 64 << 20  # octets gathered at once
 _MOST_STREAMS = 1 << 16
 _MOST_ZEROS = 1 << 30
-_MOST_FILLED = 64 << 20
+_MOST_FILLED = 16 << 20
 _ZEROS = bytes(1 << 20)
 
 
