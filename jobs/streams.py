@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from queries.streams.rules import Rules
 
 TABLES = ("streams", "segments", "gaps")
-"""Tables that can be written, each to a Parquet file of its name."""
+"""Tables that can be written, each to a Parquet file of its name; with HTTP, ``http`` is one more."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamsReport:
     """What was found: ``streams`` (``files`` of them with octets), their ``octets``, how many are ``missing``.
 
-    ``conflicts`` is how many streams contradict themselves.  ``warnings`` are of the filter, ``errors`` of captures.
+    ``conflicts`` is how many streams contradict themselves.  ``warnings`` are of the filter, and of what was looked for
+    in streams, ``errors`` of captures.
     """
 
     streams: int = 0
@@ -47,15 +48,21 @@ def write_streams(
     template: Template | None = None,
     chosen: Filter | None = None,
     hashes: bool = False,
+    with_http: bool = False,
+    function: str | None = None,
 ) -> StreamsReport:
     """Write the TCP streams of sources: a file each to ``folder``, and :data:`TABLES` to the folder ``tables``.
 
     Folders are made; ``folder`` has to be empty.  ``chosen`` selects packets first.  ``hashes`` puts MD5 and SHA-256
-    into the table of streams.  Raises FilterError where the filter means nothing on any packet, UsageError, and errors
+    into the table of streams, ``function`` what a function that it names as ``module:function`` says of each, in the
+    column ``result``.  ``with_http`` writes the bodies of HTTP messages beside streams, and the table ``http``.  Raises
+    FilterError where the filter means nothing on any packet, UsageError, and errors
     of sources and targets.
     """
+    from jobs.functions import load_function
     from queries.streams.naming import Template
 
+    called = None if function is None else load_function(function)
     if folder is not None:
         _make_folder(folder)
     read = read_bucket(sources, rules=rules, chosen=chosen)
@@ -63,12 +70,29 @@ def write_streams(
     if bucket is None:
         return StreamsReport(warnings=read.warnings, errors=read.errors)
     names = bucket.names(template or Template())
-    if folder is not None:
-        bucket.write_files(names, Path(folder))
+    path = None if folder is None else Path(folder)
+    if path is not None:
+        bucket.write_files(names, path)
     streams = bucket.streams_table(names, hashes=hashes)
+    more: dict[str, pl.DataFrame] = {}
+    warnings: list[str] = []
+    if with_http:
+        from queries.http.bodies import Rules as HttpRules
+        from queries.http.bodies import bodies
+        from queries.http.transactions import transactions_table
+
+        found = bodies(bucket, names, HttpRules(as_tcpflow=rules.as_tcpflow), folder=path)
+        more["http"] = transactions_table(bucket, found, names)
+        warnings += found.warnings
+    if called is not None:
+        from queries.streams.mapping import mapped
+
+        said = mapped(bucket, names, called, title=function or "")
+        streams = said.column(streams)
+        warnings += said.warnings
     if tables is not None:
-        _write_tables(bucket, streams, Path(tables))
-    return _report(streams, read)
+        _write_tables(bucket, {"streams": streams, **more}, Path(tables))
+    return _report(streams, read, warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +105,16 @@ class Read:
 
 
 def read_bucket(
-    sources: Iterable[str | os.PathLike[str]], *, rules: Rules, chosen: Filter | None = None, shift: int = 0
+    sources: Iterable[str | os.PathLike[str]],
+    *,
+    rules: Rules,
+    chosen: Filter | None = None,
+    shift: int = 0,
+    finishing: Iterable[str | os.PathLike[str]] = (),
 ) -> Read:
     """Read all TCP packets of sources, those that ``chosen`` selects, and follow them.
 
-    Their times become ``shift`` seconds later.
+    Their times become ``shift`` seconds later.  Those of ``finishing`` come last: they finish streams, but begin none.
 
     Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources.
     """
@@ -97,17 +126,19 @@ def read_bucket(
     from queries.streams.reading import Reading, parts
 
     reading = Reading(chosen=chosen, where=is_tcp(rules))
-    frames = [segments(frame, rules) for part in parts(sources, reading) for frame in part()]
-    if shift:
-        later = pl.col("time") + pl.duration(seconds=shift)
-        frames = [frame.with_columns(later) for frame in frames]
+    shifted = pl.col("time") + pl.duration(seconds=shift) if shift else pl.col("time")
+    frames, later = (
+        [segments(frame, rules).with_columns(shifted) for part in parts(group, reading) for frame in part()]
+        for group in (sources, finishing)
+    )
     warnings: tuple[str, ...] = ()
     if reading.selection is not None:
         refusal = reading.selection.tally.refusal(0)
         if refusal is not None:
             raise refusal
         warnings = tuple(filter_warnings(reading.selection.filters, reading.selection.tally))
-    return Read(Bucket.of(frames, rules) if frames else None, warnings, tuple(reading.errors))
+    bucket = Bucket.finished(frames, later, rules) if frames or later else None
+    return Read(bucket, warnings, tuple(reading.errors))
 
 
 def _make_folder(folder: str) -> None:
@@ -120,23 +151,24 @@ def _make_folder(folder: str) -> None:
         raise UsageError(f"{folder}: {error.strerror}: expected a folder for the streams") from error
 
 
-def _write_tables(bucket: Bucket, streams: pl.DataFrame, folder: Path) -> None:
+def _write_tables(bucket: Bucket, tables: dict[str, pl.DataFrame], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        streams.write_parquet(folder / "streams.parquet")
+        for name, table in tables.items():
+            table.write_parquet(folder / f"{name}.parquet")
         bucket.segments_table().write_parquet(folder / "segments.parquet")
         bucket.gaps_table().write_parquet(folder / "gaps.parquet")
     except OSError as error:
         raise ExportError(f"{folder}: {error.strerror}") from error
 
 
-def _report(streams: pl.DataFrame, read: Read) -> StreamsReport:
+def _report(streams: pl.DataFrame, read: Read, warnings: Iterable[str]) -> StreamsReport:
     return StreamsReport(
         streams=len(streams),
         files=streams["name"].count(),
         octets=int(streams["octets"].sum()),
         missing=int(streams["missing"].sum()),
         conflicts=int(streams["conflict"].sum()),
-        warnings=read.warnings,
+        warnings=(*read.warnings, *warnings),
         errors=read.errors,
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import lzma
 import os
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +16,8 @@ from pathlib import Path
 import pytest
 
 import pcap2arrow
-from jobs.tcpflow import read_arguments, run
+from jobs.tcpflow.arguments import read_arguments
+from jobs.tcpflow.run import run
 from pcap2arrow.errors import FilterError, UsageError
 from tests import commands, tcp
 from tests.conftest import CorpusCapture
@@ -43,7 +48,7 @@ def _ours(words: list[str], folder: Path) -> bytes:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert run(read_arguments(words), write=printed.append) == ()
+        assert run(read_arguments(words), write=printed.append).errors == ()
     finally:
         os.chdir(before)
     return b"".join(printed)
@@ -109,6 +114,81 @@ def _without_md5(objects: Counter[tuple[object, ...]]) -> Counter[tuple[object, 
     for each, count in objects.items():
         found[each[:3]] += count
     return found
+
+
+INPUTS = """
+gzip     | -r a.gz
+bzip2    | -r a.bz2
+xz       | -r a.xz
+pcapng   | -r a.pcapng
+twice    | -r a -r b
+words    | -l a b
+the pipe | -r -
+"""
+
+
+@pytest.mark.parametrize("line", INPUTS.strip().splitlines())
+def test_inputs(line: str, capture: Path, tmp_path: Path, tool: Tool) -> None:
+    words = line.partition("|")[2].split()
+    pcap2arrow.export([str(capture)], tmp_path / "a.pcapng", format="pcapng")
+    octets = capture.read_bytes()
+    (tmp_path / "a").write_bytes(octets)
+    tcp.write(tmp_path / "b", [tcp.Segment(5, b"more", source=("10.0.0.1", 77)).frame()])
+    for name, compress in (("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)):
+        (tmp_path / f"a.{name}").write_bytes(compress(octets))
+    command = [tool("tcpflow"), "-o", "theirs", *words]
+    subprocess.run(command, cwd=tmp_path, input=octets, capture_output=True, check=True)
+    ours = [sys.executable, "-m", "jobs.cli", "tcpflow", "-o", "ours", *words]
+    if words[-1] == "-":
+        subprocess.run(ours, cwd=tmp_path, input=octets, capture_output=True, check=True)
+    else:
+        _ours(["-o", "ours", *words], tmp_path)
+    assert tcpflow.contents(tmp_path / "ours") == tcpflow.contents(tmp_path / "theirs")
+
+
+def test_streams_that_ended_long_ago_are_forgotten(tmp_path: Path, tool: Tool) -> None:
+    ports = range(2000, 2150)
+    opened = [
+        tcp.Segment(seq, data, flags, ("10.0.0.1", port)).frame()
+        for port in ports
+        for seq, data, flags in ((999, b"", 2), (1000, b"abc", 17))
+    ]
+    again = [tcp.Segment(1000, b"abc", 17, ("10.0.0.1", port)).frame() for port in ports]
+    tcp.write(tmp_path / "a.pcap", opened + again)
+    _both(tool("tcpflow"), ["-r", str(tmp_path / "a.pcap"), "-o", "out"], tmp_path)
+    theirs, ours = (tcpflow.contents(tmp_path / name / "out") for name in ("theirs", "ours"))
+    assert ours == theirs
+    assert sum(name.endswith("c1") for name in ours) == 150
+
+
+SCANNERS = """
+-a                     | http md5
+-e http -e md5         | http md5
+-e http -x http        |
+-e md5 -E http         | http
+-e netviz -e wifiviz   |
+-FM                    | md5
+--map m:f              | python
+"""
+
+
+@pytest.mark.parametrize("line", SCANNERS.strip().splitlines())
+def test_scanners(line: str) -> None:
+    words, scanners = (part.split() for part in line.split("|"))
+    arguments = read_arguments(["-r", "a", *words])
+    assert sorted(arguments.scanners) == scanners
+    assert arguments.following == ("-E" not in words)
+
+
+WITHOUT_EFFECT = (
+    "-f 9 | -L lock | -p | -P | -Q 1 | -U user | -z dir | -S tcp_cmd=x | -S tcp_timeout=3 | -e netviz"
+)
+
+
+@pytest.mark.parametrize("words", WITHOUT_EFFECT.split(" | "))
+def test_letters_that_do_nothing_say_so(words: str) -> None:
+    [warning] = read_arguments(["-r", "a", *words.split()]).warnings
+    assert "does nothing here" in warning
 
 
 PRINTED = """
@@ -235,11 +315,12 @@ OVERFLOWING = {
 REFUSED = """
 -o out                       | no capture to read
 -i eth0                      | no live capture
--r a -R b                    | not there yet
--r a -w b                    | not there yet
--r a -K                      | not there yet
--r a -a                      | not there yet
--r a -e http                 | not there yet
+-r a -e python               | expected --map
+-r a -e python -S py_module=os | expected a function as
+-r a --map nothing           | expected a function as
+-r a --map no.such:function  | ModuleNotFoundError
+-r a --map os:no_function    | AttributeError
+-r a --map os:name           | found str
 -r a -e nonsense             | no such scanner
 -r a -FZ                     | invalid option
 -r a -T %Z                   | no code

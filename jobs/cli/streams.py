@@ -21,6 +21,18 @@ from jobs.cli.options import json_option, sources_argument
     metavar="DIR",
     help="Write streams.parquet, segments.parquet and gaps.parquet into this folder.",
 )
+@click.option(
+    "-e",
+    "--extract",
+    type=click.Choice(("http",)),
+    help="Find HTTP in streams: write its bodies, decoded, beside them, and http.parquet, a row per transaction.",
+)
+@click.option(
+    "--map",
+    "function",
+    metavar="MODULE:FUNCTION",
+    help="Call a Python function with the octets of each stream; its result is a column of streams.parquet.",
+)
 @filter_options
 @click.option(
     "--skip",
@@ -52,6 +64,8 @@ def command(
     sources: tuple[str, ...],
     folder: str | None,
     tables: str | None,
+    extract: str | None,
+    function: str | None,
     template: str | None,
     hashes: bool,
     compat: str | None,
@@ -72,6 +86,8 @@ def command(
     pcap2arrow streams dataset -o streams/
     pcap2arrow streams capture.pcap -f 'port 80' -o streams/ --tables tables/
     pcap2arrow streams dataset --tables tables/ --hash --limit 1000000
+    pcap2arrow streams dataset -f 'port 80' -e http -o streams/ --tables tables/
+    pcap2arrow streams dataset --tables tables/ --map mymodule:entropy
     """
     from jobs.cli.output import complain, print_json_line
     from jobs.streams import write_streams
@@ -91,6 +107,8 @@ def command(
         template=None if template is None else Template(template),
         chosen=chosen.one,
         hashes=hashes,
+        with_http=extract == "http",
+        function=function,
     )
     for reason in (*report.warnings, *report.errors):
         complain(reason)

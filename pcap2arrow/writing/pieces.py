@@ -81,9 +81,9 @@ class Octets:
     @classmethod
     def fixed(cls, rows: NDArray[Any]) -> Octets:
         """One row of octets per row of a two-dimensional array."""
-        octets = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
-        width = octets.shape[1]
-        return cls.slices(octets.ravel(), np.arange(len(rows)) * width, np.full(len(rows), width))
+        width = rows.shape[1] * rows.itemsize
+        octets = np.ascontiguousarray(rows).view(np.uint8).ravel()
+        return cls.slices(octets, np.arange(len(rows)) * width, np.full(len(rows), width))
 
     @classmethod
     def of(cls, rows: Sequence[bytes]) -> Octets:

@@ -106,6 +106,22 @@ def octets(packets: Packets, assembly: Assembly, pieces: slice) -> pa.Buffer:
     return data if data is not None else pa.py_buffer(b"")
 
 
+def heads(packets: Packets, assembly: Assembly, streams: Ints, most: int) -> pa.LargeBinaryArray:
+    """The first octets of streams that have octets, at most that many of each; of one that lacks its first, none."""
+    first = assembly.bounds[streams]
+    start = packets.payload.starts[assembly.row[first]] + assembly.skipped[first]
+    length = np.where(assembly.start[first] == 0, np.minimum(assembly.end[first], most), 0)
+    return _gathered(packets.payload.data, start, length)
+
+
+def arrivals(assembly: Assembly, streams: Ints, places: Ints) -> Ints:
+    """The rows of :class:`Packets` that octets of streams are taken from; of one that is missing, the one before."""
+    base = np.cumsum(assembly.size) - assembly.size
+    begins = base[assembly.stream] + assembly.start
+    found: Ints = assembly.row[np.searchsorted(begins, base[streams] + places, side="right") - 1]
+    return found
+
+
 def _gathered(data: NDArray[np.uint8], start: Ints, length: Ints) -> pa.LargeBinaryArray:
     """The octets ``data[start : start + length]`` of every row."""
     if len(data) <= _BUFFER:

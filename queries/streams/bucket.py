@@ -13,8 +13,13 @@ from numpy.typing import NDArray
 from queries.streams import files, naming, tables
 from queries.streams.assembly import Assembly, assemble
 from queries.streams.follow import Followed, follow
-from queries.streams.packets import Packets, grouped, in_order
+from queries.streams.packets import PLACE, TURN, Packets, grouped, in_order
 from queries.streams.rules import Rules
+
+LATER = 1 << 31
+"""What is added to the places of captures that only finish streams."""
+
+_LAST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,22 @@ class Bucket:
         packets = grouped(in_order(frames))
         followed = follow(packets, rules)
         return cls(packets, followed, assemble(packets, followed, rules), rules)
+
+    @classmethod
+    def finished(cls, frames: Sequence[pl.DataFrame], later: Sequence[pl.DataFrame], rules: Rules) -> Bucket:
+        """Of frames, together at least one, of which ``later`` ones come last and finish streams, but begin none."""
+        last = pl.lit(_LAST).alias(TURN), (pl.col(PLACE) + LATER).alias(PLACE)
+        table = in_order([*frames, *(frame.with_columns(last) for frame in later)])
+        whole = cls.of([table], rules)
+        streams = whole.followed.streams
+        place = whole.packets.table[PLACE].to_numpy()[whole.packets.order[streams.first]]
+        begun = np.flatnonzero(place >= LATER)
+        if not len(begun):
+            return whole
+        rows = np.concatenate([np.arange(streams.first[each], streams.last[each] + 1) for each in begun])
+        kept = np.ones(len(table), np.bool_)
+        kept[whole.packets.order[rows]] = False
+        return cls.of([table.filter(kept)], rules)
 
     def opened(self) -> NDArray[np.int64]:
         """The streams that have a file, in the order in which their first octets came."""

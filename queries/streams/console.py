@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from queries.streams.bucket import Bucket
 from queries.streams.naming import Template, address_texts, names
 from queries.streams.packets import ACK, SYN
+from queries.streams.style import Style
 
 _BLUE, _RED, _PLAIN = b"\x1b[0;34m", b"\x1b[0;31m", b"\x1b[0m"
 _LINE = 32
 _HEX_WIDTH = 81
 _PRINTED = bytes(octet if 32 <= octet < 127 or octet in (10, 13) else ord(".") for octet in range(256))
 _VISIBLE = bytes(octet if 32 <= octet < 127 else ord(".") for octet in range(256))
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How packets are printed: with a ``heading`` (the name of their stream), colours, as ``binary``, hexadecimal
-    or JSON; ``newline`` ends each.
-    """
-
-    heading: bool = True
-    binary: bool = False
-    newline: bool = True
-    hexadecimal: bool = False
-    colours: bool = False
-    as_json: bool = False
 
 
 def printed(bucket: Bucket, style: Style, template: Template, *, folder: str = "") -> Iterator[bytes]:

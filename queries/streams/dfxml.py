@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
@@ -29,41 +31,85 @@ _HEAD = """<?xml version='1.0' encoding='UTF-8'?>
 """
 _FAMILIES = {4: 2, 6: 10}
 _SECOND = 10**9
+_SPACE = "http://afflib.org/tcpflow/"
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NO_MAC = "00:00:00:00:00:00"
 
 
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """A file that was taken out of a stream, from the place ``offset`` on."""
+
+    offset: int
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is known of streams beside their packets, by their numbers.
+
+    ``digests`` are MD5 (None: not asked for), ``inner`` the files that were taken out of those that were looked into,
+    ``results`` what a function of Python said.
+    """
+
+    digests: Sequence[str | None] | None = None
+    inner: Mapping[int, Sequence[Inner]] = field(default_factory=dict)
+    results: Mapping[int, str] = field(default_factory=dict)
+
+
 def report(
-    bucket: Bucket | None, names: Mapping[int, str], digests: Sequence[str | None] | None, *, version: str
+    bucket: Bucket | None, names: Mapping[int, str], findings: Findings, *, version: str
 ) -> Iterator[str]:
     """The report, piece by piece: a file object per stream, in the order in which they closed.
 
-    ``names`` are those of files, ``digests`` MD5 of streams by number (None: not asked for).
+    ``names`` are those of files.
     """
     yield _HEAD.format(program="pcap2arrow", version=escape(version))
     count = 0
     if bucket is not None:
         count = len(bucket.followed.streams)
-        yield from _file_objects(bucket, names, digests)
+        yield from _file_objects(bucket, names, findings)
     packets = 0 if bucket is None else len(bucket.packets)
     yield "  </configuration>\n"
     yield f"  <total_flows>{count}</total_flows>\n  <total_packets>{packets}</total_packets>\n</dfxml>\n"
 
 
-def _file_objects(
-    bucket: Bucket, names: Mapping[int, str], digests: Sequence[str | None] | None
-) -> Iterator[str]:
+def _file_objects(bucket: Bucket, names: Mapping[int, str], findings: Findings) -> Iterator[str]:
     packets, streams = bucket.packets, bucket.followed.streams
     attributes = list(_attributes(bucket))
     turn = np.where(streams.closing >= 0, packets.order[streams.closing], len(packets))
     for stream in np.argsort(turn, kind="stable").tolist():
         name = names.get(stream)
-        named = f"      <filename>{escape(name)}</filename>\n" if name is not None else ""
+        named = f"      <filename>{_text(name)}</filename>\n" if name is not None else ""
         size = int(streams.farthest[stream]) if name is not None else 0
         words = " ".join(f"{key}={quoteattr(str(value))}" for key, value in attributes[stream].items())
-        digest = digests[stream] if digests is not None and name is not None else None
-        hashed = f"      <hashdigest type='MD5'>{digest}</hashdigest>\n" if digest is not None else ""
         sized = f"      <filesize>{size}</filesize>\n      <tcpflow {words} />\n"
-        yield f"    <fileobject>\n{named}{sized}{hashed}    </fileobject>\n"
+        yield f"    <fileobject>\n{named}{sized}"
+        if name is not None:
+            yield from _found(stream, findings)
+        yield "    </fileobject>\n"
+
+
+def _found(stream: int, findings: Findings) -> Iterator[str]:
+    """What was found in a stream that has a file."""
+    digest = None if findings.digests is None else findings.digests[stream]
+    if digest is not None:
+        yield f"      <hashdigest type='MD5'>{digest}</hashdigest>\n"
+    if stream in findings.inner:
+        yield "      <byte_runs>\n"
+        for each in findings.inner[stream]:
+            file = f"<filename>{_text(each.name)}</filename><filesize>{each.size}</filesize>"
+            yield f"        <byte_run file_offset='{each.offset}'><fileobject>{file}</fileobject></byte_run>\n"
+        yield "      </byte_runs>\n"
+    if stream in findings.results:
+        result = _text(findings.results[stream])
+        yield f"      <tcpflow:result xmlns:tcpflow='{_SPACE}' scanner='python'>{result}</tcpflow:result>\n"
+
+
+def _text(text: str) -> str:
+    """Text in XML 1.0, which has no place for most control characters."""
+    return escape(_NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _attributes(bucket: Bucket) -> Iterator[dict[str, object]]:

@@ -24,6 +24,7 @@ Content = list[tuple[int, memoryview]]
 _BATCH = 64 << 20  # octets gathered at once
 _MOST_STREAMS = 1 << 16
 _MOST_ZEROS = 1 << 30
+_MOST_FILLED = 16 << 20
 _ZEROS = bytes(1 << 20)
 
 
@@ -39,7 +40,7 @@ def write_files(
     Raises ExportError where a file can't be written, or is there already.
     """
     folders: set[str] = set()
-    for stream, content in _contents(packets, assembly, streams):
+    for stream, content in contents(packets, assembly, streams):
         name = names[stream]
         path = folder / name
         if "/" in name and (parent := str(path.parent)) not in folders:
@@ -51,7 +52,7 @@ def write_files(
 def digests(packets: Packets, assembly: Assembly, streams: NDArray[np.int64]) -> dict[str, list[str | None]]:
     """MD5 and SHA-256 of streams, by number; of others, and of those with gigabytes of holes, None."""
     found: dict[str, list[str | None]] = {kind: [None] * len(assembly.size) for kind in HASHES}
-    for stream, content in _contents(packets, assembly, np.sort(streams)):
+    for stream, content in contents(packets, assembly, np.sort(streams)):
         if assembly.size[stream] - assembly.octets[stream] > _MOST_ZEROS:
             continue
         for kind in HASHES:
@@ -70,7 +71,7 @@ def _digest(kind: str, content: Content) -> str:
     return state.hexdigest()
 
 
-def _contents(
+def contents(
     packets: Packets, assembly: Assembly, streams: NDArray[np.int64]
 ) -> Iterator[tuple[int, Content]]:
     """Streams, ascending, each with its runs of octets without a hole and where these start."""
@@ -94,6 +95,24 @@ def _contents(
                 ),
             )
         at = stop
+
+
+def filled(content: Content) -> tuple[memoryview, str | None]:
+    """A stream's octets with zeros for what is missing, and what is wrong with them.
+
+    They end where too many are missing: holes of terabytes cost a sender nothing.
+    """
+    if len(content) == 1 and content[0][0] == 0:
+        return content[0][1], None
+    missing = at = 0
+    parts: list[bytes | memoryview] = []
+    for start, run in content:
+        missing += start - at
+        if missing > _MOST_FILLED:
+            return memoryview(b"".join(parts)), f"offset {at}: more than {_MOST_FILLED} octets are missing"
+        parts += [bytes(start - at), run]
+        at = start + len(run)
+    return memoryview(b"".join(parts)), None
 
 
 def _batch_end(held: NDArray[np.int64], streams: NDArray[np.int64], at: int) -> int:

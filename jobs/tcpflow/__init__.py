@@ -1,0 +1,1 @@
+"""tcpflow's command line, read by its rules and done with streams."""
