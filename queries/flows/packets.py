@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pcap2arrow.numbers import IPProtocol
-from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
+from queries.streams.packets import ACK, PLACE, SYN, TURN
 
 TCP, UDP, ICMP, ICMPV6 = (
     IPProtocol.TCP.value,
@@ -49,15 +49,24 @@ COUNTERPARTS = {
 }  # fmt: skip
 """Types of ICMP that answer each other (RFC 792, 950, 1256, 4443, 4861, 2710, 6275)."""
 
+_TCP_HEADER = 20
+
 _KEY = ("ip_version", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port", "l4_proto")
 
 
 def is_flow() -> pl.Expr:
     """Which packets of a packet table belong to connections."""
     with_ports = pl.col("l4_proto").is_in([TCP, UDP]) & pl.col("dst_port").is_not_null()
-    of_tcp = (pl.col("l4_proto") != TCP) | pl.col("tcp_flags").is_not_null()
+    of_tcp = (pl.col("l4_proto") != TCP) | (pl.col("tcp_flags").is_not_null() & _is_whole_tcp())
     of_icmp = pl.col("l4_proto").is_in([ICMP, ICMPV6]) & pl.col("icmp_code").is_not_null()
     return pl.col("ip_version").is_not_null() & ((with_ports & of_tcp) | of_icmp)
+
+
+def _is_whole_tcp() -> pl.Expr:
+    """Whether a TCP header is as long as it has to be, and no longer than the packet, as its length field says."""
+    before = pl.col("transport_offset").cast(pl.Int64) - pl.col("network_offset")
+    room = pl.when(pl.col("ip_len") == 0).then(pl.lit(1 << 32)).otherwise(_ip_octets().cast(pl.Int64)) - before
+    return pl.col("tcp_hdr_len").is_between(_TCP_HEADER, room)
 
 
 def flow_columns(packets: pl.DataFrame) -> pl.DataFrame:
@@ -170,25 +179,31 @@ def _renewed(ordered: pl.DataFrame, starts: NDArray[np.bool_]) -> NDArray[np.boo
         return renewed
     pair = np.cumsum(starts) - 1
     bounds = np.append(np.flatnonzero(starts), len(ordered))
-    seq, back = ordered["tcp_seq"].to_numpy(), ordered["back"].to_numpy()
+    seq, ack, back = (ordered[column].to_numpy() for column in ("tcp_seq", "tcp_ack", "back"))
     for number in np.unique(pair[syn & ~starts]).tolist():
-        first, stop = int(bounds[number]), int(bounds[number + 1])
-        rows = _renewals(seq[first:stop], flags[first:stop], back[first:stop])
-        renewed[first + np.array(rows, np.int64)] = True
+        of_pair = slice(int(bounds[number]), int(bounds[number + 1]))
+        rows = _renewals(seq[of_pair], ack[of_pair], flags[of_pair], back[of_pair])
+        renewed[of_pair.start + np.array(rows, np.int64)] = True
     return renewed
 
 
-def _renewals(seq: NDArray[np.uint32], flags: NDArray[np.uint16], back: NDArray[np.bool_]) -> list[int]:
-    """Of packets between two endpoints those that begin another connection."""
+def _renewals(
+    seq: NDArray[np.uint32], ack: NDArray[np.uint32], flags: NDArray[np.uint16], back: NDArray[np.bool_]
+) -> list[int]:
+    """Of packets between two endpoints those that begin another connection.
+
+    The initial sequence number of a side is that of its SYN, else the one before its first segment, or before what the
+    other side acknowledged first, whichever comes first: as Wireshark numbers ``tcp.stream``.
+    """
     result: list[int] = []
-    base: list[int | None] = [None, None]
-    ended = False
-    for row, (number, bits, side) in enumerate(zip(seq.tolist(), flags.tolist(), back.tolist(), strict=True)):
-        if bits & (SYN | ACK) == SYN and base[side] is not None and (number != base[side] or ended):
+    initial: list[int | None] = [None, None]
+    packets = zip(seq.tolist(), ack.tolist(), flags.tolist(), back.tolist(), strict=True)
+    for row, (number, acknowledged, bits, side) in enumerate(packets):
+        if bits & (SYN | ACK) == SYN and initial[side] not in (None, number):
             result.append(row)
-            base = [None, None]
-            ended = False
-        if base[side] is None:
-            base[side] = number if bits & SYN else (number - 1) % 2**32
-        ended |= bool(bits & (FIN | RST))
+            initial = [None, None]
+        if initial[side] is None:
+            initial[side] = number if bits & SYN else (number - 1) % 2**32
+        if initial[not side] is None and bits & ACK:
+            initial[not side] = (acknowledged - 1) % 2**32
     return result
