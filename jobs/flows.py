@@ -28,8 +28,10 @@ class Flows:
     errors: tuple[str, ...] = ()
 
 
-def flows(sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = None) -> Flows:
+def flows(sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = None, defrag: bool = True) -> Flows:
     """The connections of all sources together: of TCP, UDP and ICMP; ``chosen`` selects packets first.
+
+    With ``defrag``, fragments count as the packet that they make, which is of the frame that completes it.
 
     Raises FilterError where the filter means nothing on any packet, and errors of sources.
     """
@@ -42,8 +44,9 @@ def flows(sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = 
     from queries.streams.packets import PLACE, TURN
     from queries.streams.reading import Reading, parts
 
-    reading = Reading(columns=COLUMNS, chosen=chosen, where=is_flow())
-    empty = polars_schema().to_frame().select(COLUMNS)
+    reads = (*COLUMNS, *(name for name in is_flow().meta.root_names() if name not in COLUMNS))
+    reading = Reading(columns=reads, chosen=chosen, where=is_flow(), defrag=defrag)
+    empty = polars_schema().to_frame().select(reads)
     order = {TURN: pl.lit(0, dtype=pl.Int64), PLACE: pl.lit(0, dtype=pl.UInt32)}
     frames = [flow_columns(empty.with_columns(**order))]
     frames += [flow_columns(frame) for part in parts(sources, reading) for frame in part()]

@@ -18,15 +18,18 @@ from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import find_captures
-from pcap2arrow.reading.files import read_frame
+from pcap2arrow.reading.files import nulls, read_frame
 from pcap2arrow.savefile.pcapng import SectionState, starts_section
 from pcap2arrow.savefile.reader import Position, read_header
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.writing.original import capture_row
 from queries.exports import FilterSelection
 from queries.filters.compiled import Filter
+from queries.fragments.collection import Fragments
+from queries.fragments.headers import is_fragment
 from queries.streams.packets import COLUMNS, PLACE, TURN
 
+_TIMES = ("time", "order_time")
 _NO_TIME = np.iinfo(np.int64).min
 
 
@@ -34,17 +37,23 @@ _NO_TIME = np.iinfo(np.int64).min
 class Reading:
     """What is read of sources: ``columns`` of the packets that ``chosen`` selects and ``where`` something is so.
 
-    ``errors`` are what was wrong in captures, once the parts were read.
+    With ``defrag``, fragments are put together first; where a filter chooses, what it left only the first fragment of
+    is that fragment.  ``errors`` are what was wrong in captures, once the parts were read.
     """
 
     columns: Sequence[str] = COLUMNS
     chosen: Filter | None = None
     where: pl.Expr | None = None
     errors: list[str] = field(default_factory=list)
+    defrag: bool = True
     selection: FilterSelection | None = field(init=False)
+    fragments: Fragments | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.selection = None if self.chosen is None else FilterSelection([self.chosen])
+        keep_first = self.chosen is not None
+        held = Fragments(self.columns, (TURN, PLACE, "frame_number"), keep_first=keep_first)
+        self.fragments = held if self.defrag else None
 
 
 def parts(
@@ -54,7 +63,7 @@ def parts(
 
     Frames have the columns asked for, :data:`PLACE` (the capture's place among all) and :data:`TURN` (the greatest time
     so far in the capture, in nanoseconds).  Frames of a capture are in its order.  A capture that a dataset holds
-    under two names comes once.  Raises errors of sources, and UsageError where a dataset has no octets.
+    under two names comes once.  The last part is what fragments in all others make: it is to be read after them.  Raises errors of sources, and UsageError where a dataset has no octets.
     """
     number = 0
     for source in sources:
@@ -70,6 +79,15 @@ def parts(
                     path, name, number, reading
                 )
                 number += 1
+    if reading.fragments is not None:
+        yield lambda: _of_fragments(reading)
+
+
+def _of_fragments(reading: Reading) -> Iterator[pl.DataFrame]:
+    assert reading.fragments is not None
+    for found in reading.fragments.whole():
+        kept = found if reading.where is None else found.filter(reading.where)
+        yield kept.select(*reading.columns, TURN, PLACE)
 
 
 def _of_live(
@@ -93,10 +111,16 @@ def _of_file(
     rows: NDArray[np.intp] | None = None
     if reading.selection is not None:
         rows = np.flatnonzero(reading.selection.of_file(dataset, file, big_endian=big_endian)[:, 0])
-    columns = list(dict.fromkeys([*reading.columns, "time", "order_time"]))
-    if rows is None or len(rows):
-        found = read_frame(dataset, file, columns=columns, rows=rows, where=reading.where)
-        yield _ordered(found, number, reading)
+    if rows is not None and not len(rows):
+        return
+    where = reading.where
+    if reading.fragments is not None and nulls(dataset, file, "frag_key") != file.rows:
+        columns = [*dict.fromkeys([*reading.fragments.reads, *_TIMES])]
+        held = read_frame(dataset, file, columns=columns, rows=rows, where=is_fragment())
+        reading.fragments.add(_ordered(held, number, reading.fragments.reads))
+        where = ~is_fragment() if where is None else ~is_fragment() & where
+    columns = [*dict.fromkeys([*reading.columns, *_TIMES])]
+    yield _ordered(read_frame(dataset, file, columns=columns, rows=rows, where=where), number, reading.columns)
 
 
 def _of_capture(path: str, name: str, number: int, reading: Reading) -> Iterator[pl.DataFrame]:
@@ -113,9 +137,13 @@ def _of_capture(path: str, name: str, number: int, reading: Reading) -> Iterator
             if len(placed):
                 found = pl.from_arrow(packet_rows(placed, capture_id=0))
                 assert isinstance(found, pl.DataFrame)
+                if reading.fragments is not None and found["frag_key"].null_count() < len(found):
+                    held = found.filter(is_fragment())
+                    reading.fragments.add(_ordered(held, number, reading.fragments.reads))
+                    found = found.filter(~is_fragment())
                 if reading.where is not None:
                     found = found.filter(reading.where)
-                yield _ordered(found, number, reading)
+                yield _ordered(found, number, reading.columns)
             reading.errors += [
                 f"{source.name}: offset {gap.offset}: {gap.reason}" for gap in window.gaps if gap.reason
             ]
@@ -125,6 +153,6 @@ def _of_capture(path: str, name: str, number: int, reading: Reading) -> Iterator
             )
 
 
-def _ordered(packets: pl.DataFrame, number: int, reading: Reading) -> pl.DataFrame:
+def _ordered(packets: pl.DataFrame, number: int, columns: Sequence[str]) -> pl.DataFrame:
     turn = pl.coalesce("order_time", "time").forward_fill().dt.epoch("ns").fill_null(_NO_TIME)
-    return packets.select(*reading.columns, turn.alias(TURN), pl.lit(number, dtype=pl.UInt32).alias(PLACE))
+    return packets.select(*columns, turn.alias(TURN), pl.lit(number, dtype=pl.UInt32).alias(PLACE))
