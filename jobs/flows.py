@@ -44,9 +44,8 @@ def flows(sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = 
     from queries.streams.packets import PLACE, TURN
     from queries.streams.reading import Reading, parts
 
-    reads = (*COLUMNS, *(name for name in is_flow().meta.root_names() if name not in COLUMNS))
-    reading = Reading(columns=reads, chosen=chosen, where=is_flow(), defrag=defrag)
-    empty = polars_schema().to_frame().select(reads)
+    reading = Reading(columns=COLUMNS, chosen=chosen, where=is_flow(), defrag=defrag)
+    empty = polars_schema().to_frame().select(COLUMNS)
     order = {TURN: pl.lit(0, dtype=pl.Int64), PLACE: pl.lit(0, dtype=pl.UInt32)}
     frames = [flow_columns(empty.with_columns(**order))]
     frames += [flow_columns(frame) for part in parts(sources, reading) for frame in part()]

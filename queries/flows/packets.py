@@ -49,24 +49,34 @@ COUNTERPARTS = {
 }  # fmt: skip
 """Types of ICMP that answer each other (RFC 792, 950, 1256, 4443, 4861, 2710, 6275)."""
 
-_TCP_HEADER = 20
+_TCP_HEADER, _UDP_HEADER = 20, 8
 
 _KEY = ("ip_version", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port", "l4_proto")
 
 
 def is_flow() -> pl.Expr:
-    """Which packets of a packet table belong to connections."""
-    with_ports = pl.col("l4_proto").is_in([TCP, UDP]) & pl.col("dst_port").is_not_null()
-    of_tcp = (pl.col("l4_proto") != TCP) | (pl.col("tcp_flags").is_not_null() & _is_whole_tcp())
+    """Which packets of a packet table belong to connections: those whose transport header is whole and well formed."""
+    with_ports = pl.col("dst_port").is_not_null() & pl.when(pl.col("l4_proto") == TCP).then(_is_tcp()).otherwise(_is_udp())
     of_icmp = pl.col("l4_proto").is_in([ICMP, ICMPV6]) & pl.col("icmp_code").is_not_null()
-    return pl.col("ip_version").is_not_null() & ((with_ports & of_tcp) | of_icmp)
+    return pl.col("ip_version").is_not_null() & (pl.col("l4_proto").is_in([TCP, UDP]) & with_ports | of_icmp)
 
 
-def _is_whole_tcp() -> pl.Expr:
-    """Whether a TCP header is as long as it has to be, and no longer than the packet, as its length field says."""
+def _is_tcp() -> pl.Expr:
+    """Whether a TCP header is as long as it has to be, captured, and no longer than the packet."""
+    captured = pl.col("caplen").cast(pl.Int64) - pl.col("transport_offset")
+    return pl.col("tcp_hdr_len").is_between(_TCP_HEADER, pl.min_horizontal(captured, _room()))
+
+
+def _is_udp() -> pl.Expr:
+    """Whether UDP's length is at least that of its header, and no greater than the packet, unless it is a fragment."""
+    length = pl.col("udp_length")
+    return (length >= _UDP_HEADER) & (pl.col("frag_key").is_not_null() | (length <= _room()))
+
+
+def _room() -> pl.Expr:
+    """Octets of IP's payload behind all headers before the transport header, as the length of IP says."""
     before = pl.col("transport_offset").cast(pl.Int64) - pl.col("network_offset")
-    room = pl.when(pl.col("ip_len") == 0).then(pl.lit(1 << 32)).otherwise(_ip_octets().cast(pl.Int64)) - before
-    return pl.col("tcp_hdr_len").is_between(_TCP_HEADER, room)
+    return pl.when(pl.col("ip_len") == 0).then(1 << 32).otherwise(_ip_octets().cast(pl.Int64) - before)
 
 
 def flow_columns(packets: pl.DataFrame) -> pl.DataFrame:

@@ -39,12 +39,14 @@ _BEFORE = [IPProtocol.HOP_BY_HOP.value, IPProtocol.ROUTING.value, IPProtocol.DES
 
 
 def is_fragment() -> pl.Expr:
-    """Which packets of a packet table are fragments."""
-    return pl.col("frag_key").is_not_null()
+    """Which packets of a packet table are fragments, captured whole: of others nothing is put together."""
+    size = pl.col("ip_len").cast(pl.Int64) + pl.when(pl.col("ip_version") == 6).then(_IPV6_HEADER).otherwise(0)
+    captured = pl.col("caplen").cast(pl.Int64) - pl.col("network_offset")
+    return (pl.col("frag_key").is_not_null() & (size <= captured)).fill_null(False)
 
 
 def fragments(packets: pl.DataFrame, *, octets: int | None = None) -> pl.DataFrame:
-    """Of packets of :func:`is_fragment` (at least :data:`COLUMNS`) those that were captured whole, in the same order.
+    """Of packets of :func:`is_fragment` (at least :data:`COLUMNS`) what is known of them, in the same order.
 
     To their columns come :data:`IDENTITY`; ``start`` and ``stop`` (u32, the octets of the datagram that a fragment
     carries), ``more`` (whether others follow), ``before`` (binary: the headers before these octets, without that of

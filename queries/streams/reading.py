@@ -51,8 +51,9 @@ class Reading:
 
     def __post_init__(self) -> None:
         self.selection = None if self.chosen is None else FilterSelection([self.chosen])
-        keep_first = self.chosen is not None
-        held = Fragments(self.columns, (TURN, PLACE, "frame_number"), keep_first=keep_first)
+        asked = [] if self.where is None else self.where.meta.root_names()
+        columns = list(dict.fromkeys([*self.columns, *asked]))
+        held = Fragments(columns, (TURN, PLACE, "frame_number"), keep_first=self.chosen is not None)
         self.fragments = held if self.defrag else None
 
 
