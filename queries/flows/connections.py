@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from pcap2arrow.reading.text import text
-from queries.flows.community import community_id
-from queries.flows.packets import COUNTERPARTS, ICMP, ICMPV6, TCP, UDP, FlowPackets
+from queries.flows.community import community_ids
+from queries.flows.packets import ICMP, ICMPV6, TCP, UDP, FlowPackets
 from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
 
 PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
@@ -220,34 +220,5 @@ def _shown(connections: pl.DataFrame) -> pl.DataFrame:
         "resp_retransmitted",
         "handshake_rtt",
         "last_time",
-        pl.Series("community_id", _community_ids(named), dtype=pl.String),
+        pl.Series("community_id", community_ids(named, ("src", "dst")), dtype=pl.String),
     )
-
-
-def _community_ids(named: pl.DataFrame) -> list[str]:
-    columns = (
-        "ip_version",
-        "l4_proto",
-        "src_hi",
-        "src_lo",
-        "dst_hi",
-        "dst_lo",
-        "src_port",
-        "dst_port",
-    )
-    return [
-        community_id(
-            _packed(version, src_hi, src_lo),
-            _packed(version, dst_hi, dst_lo),
-            (src_port, dst_port),
-            protocol,
-            one_way=protocol in COUNTERPARTS and COUNTERPARTS[protocol].get(src_port) != dst_port,
-        )
-        for version, protocol, src_hi, src_lo, dst_hi, dst_lo, src_port, dst_port in named.select(
-            columns
-        ).iter_rows()
-    ]
-
-
-def _packed(version: int, high: int, low: int) -> bytes:
-    return low.to_bytes(4, "big") if version == 4 else (high << 64 | low).to_bytes(16, "big")

@@ -51,7 +51,8 @@ COUNTERPARTS = {
 
 _TCP_HEADER, _UDP_HEADER = 20, 8
 
-_KEY = ("ip_version", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port", "l4_proto")
+KEY = ("ip_version", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port", "l4_proto")
+"""What packets between two endpoints have in common."""
 
 
 def is_flow() -> pl.Expr:
@@ -79,11 +80,12 @@ def _room() -> pl.Expr:
     return pl.when(pl.col("ip_len") == 0).then(1 << 32).otherwise(_ip_octets().cast(pl.Int64) - before)
 
 
-def flow_columns(packets: pl.DataFrame) -> pl.DataFrame:
+def flow_columns(packets: pl.DataFrame, *more: str) -> pl.DataFrame:
     """Of packets of :func:`is_flow` (at least :data:`COLUMNS` and those of order) what connections are made of.
 
     Endpoints are a and b, of which a is the lesser; ``back`` tells that a packet goes from b to a.  Addresses are two
     numbers each, and ICMP has its type and the one that answers it, or its code, in the place of ports.
+    The columns ``more`` stay as they are.
     """
     shown = packets.lazy().select(
         "ip_version",
@@ -100,6 +102,7 @@ def flow_columns(packets: pl.DataFrame) -> pl.DataFrame:
         TURN,
         PLACE,
         "frame_number",
+        *more,
     )
     ends = {
         f"{end}_{part}": pl.when("back").then(f"{other}_{part}").otherwise(f"{one}_{part}")
@@ -168,9 +171,9 @@ class FlowPackets:
 
 def by_connection(packets: pl.DataFrame) -> FlowPackets:
     """Packets of :func:`flow_columns`, grouped."""
-    ordered = packets.sort(*_KEY, TURN, PLACE, "frame_number")
+    ordered = packets.sort(*KEY, TURN, PLACE, "frame_number")
     starts = np.ones(len(ordered), np.bool_)
-    starts[1:] = np.any([_changes(ordered[column].to_numpy()) for column in _KEY], axis=0)
+    starts[1:] = np.any([_changes(ordered[column].to_numpy()) for column in KEY], axis=0)
     starts |= _renewed(ordered, starts)
     return FlowPackets(ordered, np.append(np.flatnonzero(starts), len(ordered)))
 

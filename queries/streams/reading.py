@@ -29,6 +29,9 @@ from queries.fragments.collection import Fragments
 from queries.fragments.headers import is_fragment
 from queries.streams.packets import COLUMNS, PLACE, TURN
 
+CHOSEN, OF_FRAGMENTS = "chosen", "of_fragments"
+"""Columns of readings that are flagged."""
+
 _TIMES = ("time", "order_time")
 _NO_TIME = np.iinfo(np.int64).min
 
@@ -38,7 +41,8 @@ class Reading:
     """What is read of sources: ``columns`` of the packets that ``chosen`` selects and ``where`` something is so.
 
     With ``defrag``, fragments are put together first; where a filter chooses, what it left only the first fragment of
-    is that fragment.  ``errors`` are what was wrong in captures, once the parts were read.
+    is that fragment.  With ``flagged`` it leaves nothing out: the column :data:`CHOSEN` says what it selects (or any
+    fragment of it), and :data:`OF_FRAGMENTS` is the ``frag_key`` of what fragments make, null of others.  ``errors`` are what was wrong in captures, once the parts were read.
     """
 
     columns: Sequence[str] = COLUMNS
@@ -46,14 +50,13 @@ class Reading:
     where: pl.Expr | None = None
     errors: list[str] = field(default_factory=list)
     defrag: bool = True
+    flagged: bool = False
     selection: FilterSelection | None = field(init=False)
     fragments: Fragments | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.selection = None if self.chosen is None else FilterSelection([self.chosen])
-        asked = [] if self.where is None else self.where.meta.root_names()
-        columns = list(dict.fromkeys([*self.columns, *asked]))
-        held = Fragments(columns, (TURN, PLACE, "frame_number"), keep_first=self.chosen is not None)
+        held = Fragments(_all_columns(self), (TURN, PLACE, "frame_number"), keep_first=self.chosen is not None and not self.flagged)
         self.fragments = held if self.defrag else None
 
 
@@ -88,7 +91,8 @@ def _of_fragments(reading: Reading) -> Iterator[pl.DataFrame]:
     assert reading.fragments is not None
     for found in reading.fragments.whole():
         kept = found if reading.where is None else found.filter(reading.where)
-        yield kept.select(*reading.columns, TURN, PLACE)
+        flags = [CHOSEN, OF_FRAGMENTS] if reading.flagged else []
+        yield kept.select(*reading.columns, *flags, TURN, PLACE)
 
 
 def _of_live(
@@ -109,19 +113,17 @@ def _of_live(
 def _of_file(
     dataset: Dataset, file: DataFile, number: int, reading: Reading, *, big_endian: bool
 ) -> Iterator[pl.DataFrame]:
-    rows: NDArray[np.intp] | None = None
+    mask = None
     if reading.selection is not None:
-        rows = np.flatnonzero(reading.selection.of_file(dataset, file, big_endian=big_endian)[:, 0])
+        mask = reading.selection.of_file(dataset, file, big_endian=big_endian)[:, 0]
+    rows = None if mask is None or reading.flagged else np.flatnonzero(mask)
     if rows is not None and not len(rows):
         return
-    where = reading.where
-    if reading.fragments is not None and nulls(dataset, file, "frag_key") != file.rows:
-        columns = [*dict.fromkeys([*reading.fragments.reads, *_TIMES])]
-        held = read_frame(dataset, file, columns=columns, rows=rows, where=is_fragment())
-        reading.fragments.add(_ordered(held, number, reading.fragments.reads))
-        where = ~is_fragment() if where is None else ~is_fragment() & where
-    columns = [*dict.fromkeys([*reading.columns, *_TIMES])]
-    yield _ordered(read_frame(dataset, file, columns=columns, rows=rows, where=where), number, reading.columns)
+    held = reading.fragments is not None and nulls(dataset, file, "frag_key") != file.rows
+    where = None if held or reading.flagged else reading.where
+    columns = reading.fragments.reads if held and reading.fragments is not None else _all_columns(reading)
+    found = read_frame(dataset, file, columns=[*dict.fromkeys([*columns, *_TIMES])], rows=rows, where=where)
+    yield _kept(found, mask, number, reading)
 
 
 def _of_capture(path: str, name: str, number: int, reading: Reading) -> Iterator[pl.DataFrame]:
@@ -132,19 +134,14 @@ def _of_capture(path: str, name: str, number: int, reading: Reading) -> Iterator
         big_endian = (header.order if header is not None else first or SectionState().order) == ">"
         everything = Unit(0, "", Position(0), source.size, 0, 1, None)
         for placed, window in place(source, header, everything):
+            chosen = None
             if reading.selection is not None:
                 chosen = reading.selection.of_records(placed.records, big_endian=big_endian)[:, 0]
-                placed = placed.rows(chosen)
+                placed = placed if reading.flagged else placed.rows(chosen)
             if len(placed):
                 found = pl.from_arrow(packet_rows(placed, capture_id=0))
                 assert isinstance(found, pl.DataFrame)
-                if reading.fragments is not None and found["frag_key"].null_count() < len(found):
-                    held = found.filter(is_fragment())
-                    reading.fragments.add(_ordered(held, number, reading.fragments.reads))
-                    found = found.filter(~is_fragment())
-                if reading.where is not None:
-                    found = found.filter(reading.where)
-                yield _ordered(found, number, reading.columns)
+                yield _kept(found, chosen, number, reading)
             reading.errors += [
                 f"{source.name}: offset {gap.offset}: {gap.reason}" for gap in window.gaps if gap.reason
             ]
@@ -152,6 +149,29 @@ def _of_capture(path: str, name: str, number: int, reading: Reading) -> Iterator
             reading.errors.append(
                 f"{source.name}: offset {source.size}: expected the rest of the capture, found {source.cut}"
             )
+
+
+def _all_columns(reading: Reading) -> list[str]:
+    asked = [] if reading.where is None else reading.where.meta.root_names()
+    return list(dict.fromkeys([*reading.columns, *asked]))
+
+
+def _kept(
+    packets: pl.DataFrame, chosen: NDArray[np.bool_] | None, number: int, reading: Reading
+) -> pl.DataFrame:
+    """The packets asked for; fragments are held."""
+    flags: list[str] = []
+    if reading.flagged:
+        flags = [CHOSEN, OF_FRAGMENTS]
+        flag = pl.lit(False) if chosen is None else pl.Series(chosen)
+        packets = packets.with_columns(flag.alias(CHOSEN), pl.lit(None, pl.UInt64).alias(OF_FRAGMENTS))
+    if reading.fragments is not None and "header" in packets and packets["frag_key"].null_count() < len(packets):
+        held = packets.filter(is_fragment())
+        reading.fragments.add(_ordered(held, number, [*reading.fragments.reads, *flags]))
+        packets = packets.filter(~is_fragment())
+    if reading.where is not None and (reading.flagged or "header" in packets):
+        packets = packets.filter(reading.where)
+    return _ordered(packets, number, [*reading.columns, *flags])
 
 
 def _ordered(packets: pl.DataFrame, number: int, columns: Sequence[str]) -> pl.DataFrame:
