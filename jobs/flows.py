@@ -39,6 +39,7 @@ def flows(sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = 
 
     from jobs.count import filter_warnings
     from pcap2arrow.reading.api import polars_schema
+    from queries.flows.buckets import Buckets
     from queries.flows.connections import connections_table
     from queries.flows.packets import COLUMNS, by_connection, flow_columns, is_flow
     from queries.streams.packets import PLACE, TURN
@@ -47,15 +48,18 @@ def flows(sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = 
     reading = Reading(columns=COLUMNS, chosen=chosen, where=is_flow(), defrag=defrag)
     empty = polars_schema().to_frame().select(COLUMNS)
     order = {TURN: pl.lit(0, dtype=pl.Int64), PLACE: pl.lit(0, dtype=pl.UInt32)}
-    frames = [flow_columns(empty.with_columns(**order))]
-    frames += [flow_columns(frame) for part in parts(sources, reading) for frame in part()]
+    buckets = Buckets()
+    buckets.add(flow_columns(empty.with_columns(**order)))
+    for part in parts(sources, reading):
+        for frame in part():
+            buckets.add(flow_columns(frame))
     warnings: tuple[str, ...] = ()
     if reading.selection is not None:
         refusal = reading.selection.tally.refusal(0)
         if refusal is not None:
             raise refusal
         warnings = tuple(filter_warnings(reading.selection.filters, reading.selection.tally))
-    table = connections_table(by_connection(pl.concat(frames)))
+    table = connections_table(by_connection(group) for group in buckets.groups())
     return Flows(table, warnings, tuple(reading.errors))
 
 

@@ -96,7 +96,7 @@ def read_bucket(
     from queries.streams.packets import is_tcp, segments
     from queries.streams.reading import Reading, parts
 
-    reading = Reading(chosen=chosen, where=is_tcp(rules))
+    reading = Reading(chosen=chosen, where=is_tcp(rules), defrag=rules.defrag and not rules.as_tcpflow)
     frames = [segments(frame, rules) for part in parts(sources, reading) for frame in part()]
     if shift:
         later = pl.col("time") + pl.duration(seconds=shift)

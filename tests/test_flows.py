@@ -14,6 +14,7 @@ import pytest
 
 from jobs.flows import flows
 from queries.filters.compiled import compile_filter
+from queries.flows import buckets
 from queries.flows.community import community_id
 from tests import tcp
 from tests.commands import SAMPLE, json_lines, run
@@ -215,3 +216,9 @@ def test_the_verb(tmp_path: Path) -> None:
 
 def test_nothing_has_no_connections() -> None:
     assert len(flows([SAMPLE], chosen=compile_filter("sctp")).connections) == 0
+
+
+def test_packets_that_wait_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = flows([SAMPLE]).connections
+    monkeypatch.setattr(buckets, "MOST_PACKETS", 3)
+    assert flows([SAMPLE]).connections.equals(at_once)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jobs.cli.filters import chosen_filters, filter_options
-from jobs.cli.options import json_option, sources_argument
+from jobs.cli.options import defrag_option, json_option, sources_argument
 
 
 @click.command(short_help="Put TCP streams together: files and tables.")
@@ -22,6 +22,7 @@ from jobs.cli.options import json_option, sources_argument
     help="Write streams.parquet, segments.parquet and gaps.parquet into this folder.",
 )
 @filter_options
+@defrag_option
 @click.option(
     "--skip",
     type=click.IntRange(min=0),
@@ -59,6 +60,7 @@ def command(
     skip: int,
     limit: int | None,
     overlap: Any,
+    defrag: bool,
     **filters: Any,
 ) -> int:
     """Put the TCP streams of all sources together: one for each direction of each connection.
@@ -85,7 +87,7 @@ def command(
         raise click.UsageError("--filters: streams are of one filter: -f")
     report = write_streams(
         sources,
-        rules=Rules(skip, limit, overlap, as_tcpflow=compat is not None),
+        rules=Rules(skip, limit, overlap, as_tcpflow=compat is not None, defrag=defrag),
         folder=folder,
         tables=tables,
         template=None if template is None else Template(template),

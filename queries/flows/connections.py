@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import polars as pl
 
 from pcap2arrow.reading.text import text
@@ -15,8 +17,10 @@ PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 _DIRECTIONS = ("orig", "resp")
 
 
-def connections_table(packets: FlowPackets) -> pl.DataFrame:
+def connections_table(groups: Iterable[FlowPackets]) -> pl.DataFrame:
     """A row per connection, in the order of their first packets, with the names of Zeek's conn.log.
+
+    A connection's packets are all in one group.
 
     ``ts`` is the time of its first packet, ``duration`` that to its last; ``orig`` is who sent the first packet (of a
     handshake, SYN), ``resp`` the other; ``id_orig_p`` and ``id_resp_p`` are ports, of ICMP its type and the type that
@@ -26,6 +30,12 @@ def connections_table(packets: FlowPackets) -> pl.DataFrame:
     ``conn_state`` is conn.log's; ``handshake_rtt`` is from SYN to the ACK after SYN and ACK.  ``community_id`` is
     version 1 with seed 0.
     """
+    summed = pl.concat([_summed(packets) for packets in groups])
+    return _shown(summed.drop("connection").sort(TURN, PLACE, "frame_number").with_row_index("connection"))
+
+
+def _summed(packets: FlowPackets) -> pl.DataFrame:
+    """A row per connection of a group, with what else tells its place and state."""
     table = _with_direction(packets)
     summed = table.group_by("connection", maintain_order=True).agg(
         pl.col("ip_version", "l4_proto", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port").first(),
@@ -37,9 +47,7 @@ def connections_table(packets: FlowPackets) -> pl.DataFrame:
         *_flag_sums(),
         _handshake().alias("handshake_rtt"),
     )
-    whole = _with_octets(summed, table)
-    ordered = whole.drop("connection").sort(TURN, PLACE, "frame_number").with_row_index("connection")
-    return _shown(ordered)
+    return _with_octets(summed, table)
 
 
 def _with_direction(packets: FlowPackets) -> pl.DataFrame:

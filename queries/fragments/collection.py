@@ -66,7 +66,7 @@ class Fragments:
             self._spill()
             for bucket in range(_BUCKETS):
                 paths = sorted(Path(self._folder.name).glob(f"{bucket}-*.arrow"))
-                yield from self._put_together([pl.read_ipc(path, memory_map=False) for path in paths])
+                yield from self._put_together([pl.read_ipc(path) for path in paths])
             self._folder.cleanup()
         self._frames, self._octets, self._folder = [], 0, None
 
