@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def export_connections(
-    sources: Sequence[str], target: str, *, chosen: Filter | None = None, flows: Collection[str] = (), **settings: Any
+    sources: Sequence[str],
+    target: str,
+    *,
+    chosen: Filter | None = None,
+    flows: Collection[str] = (),
+    **settings: Any,
 ) -> FilteredExport:
     """Write every packet of each connection in which ``chosen`` selects one, or of those Community IDs.
 

@@ -28,7 +28,9 @@ class Flows:
     errors: tuple[str, ...] = ()
 
 
-def flows(sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = None, defrag: bool = True) -> Flows:
+def flows(
+    sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = None, defrag: bool = True
+) -> Flows:
     """The connections of all sources together: of TCP, UDP and ICMP; ``chosen`` selects packets first.
 
     With ``defrag``, fragments count as the packet that they make, which is of the frame that completes it.

@@ -63,7 +63,16 @@ def test_a_connection_of_a_community_id(corpus: Path, tool: Tool, tmp_path: Path
     [again] = flows([target]).connections.iter_rows(named=True)
     assert again == row
     middle = row["ts"] + row["duration"] / 2
-    run("export", capture, "--flow", row["community_id"], "--end", f"{middle:%Y-%m-%dT%H:%M:%S.%fZ}", "-w", target)
+    run(
+        "export",
+        capture,
+        "--flow",
+        row["community_id"],
+        "--end",
+        f"{middle:%Y-%m-%dT%H:%M:%S.%fZ}",
+        "-w",
+        target,
+    )
     assert 0 < _packets(target) < row["orig_pkts"] + row["resp_pkts"]
 
 
@@ -76,5 +85,9 @@ def test_fragments_go_with_their_connection(corpus: Path, tmp_path: Path) -> Non
 
 
 def test_words_that_do_not_go_together(tmp_path: Path) -> None:
-    for words in (["--connections"], ["--flow", "1:x", "-f", "tcp"], ["--flow", "1:x", "--connections", "-f", "tcp"]):
+    for words in (
+        ["--connections"],
+        ["--flow", "1:x", "-f", "tcp"],
+        ["--flow", "1:x", "--connections", "-f", "tcp"],
+    ):
         assert "whole connections" in run("export", SAMPLE, *words, "-w", tmp_path / "x", code=2).stderr

@@ -7,9 +7,9 @@ import random
 import struct
 from pathlib import Path
 
-import pcap2arrow
 import pytest
 
+import pcap2arrow
 from jobs.flows import flows
 from jobs.streams import write_streams
 from queries.fragments import collection
@@ -22,10 +22,14 @@ _ETHERNET, _IP = 14, 20
 def _cut(frame: bytes, *places: int, number: int = 7) -> list[bytes]:
     """An Ethernet frame of IPv4 in fragments, cut at those places of its payload."""
     header, content = bytearray(frame[: _ETHERNET + _IP]), frame[_ETHERNET + _IP :]
-    return [_fragment(header, content, a, b, number) for a, b in itertools.pairwise((0, *places, len(content)))]
+    return [
+        _fragment(header, content, a, b, number) for a, b in itertools.pairwise((0, *places, len(content)))
+    ]
 
 
-def _fragment(header: bytes, content: bytes, start: int, stop: int, number: int = 7, *, last: int | None = None) -> bytes:
+def _fragment(
+    header: bytes, content: bytes, start: int, stop: int, number: int = 7, *, last: int | None = None
+) -> bytes:
     more = 0 if stop == (len(content) if last is None else last) else 0x2000
     fields = struct.pack(">HHH", _IP + stop - start, number, more | start >> 3)
     return bytes(header[:16]) + fields + bytes(header[22:]) + content[start:stop]
@@ -35,7 +39,9 @@ def _frames(count: int = 3) -> tuple[list[bytes], bytes]:
     """Whole frames of a stream, and its octets."""
     text = random.Random(1).randbytes(100 * count)
     frames = [tcp.Segment(9, flags=2).frame()]
-    return frames + [tcp.Segment(10 + at, text[at : at + 100]).frame() for at in range(0, len(text), 100)], text
+    return frames + [
+        tcp.Segment(10 + at, text[at : at + 100]).frame() for at in range(0, len(text), 100)
+    ], text
 
 
 def _octets(captures: list[Path], folder: Path, **rules: bool) -> bytes:
@@ -99,7 +105,9 @@ def test_hostile_fragments_make_nothing(tmp_path: Path) -> None:
 
 def test_fragments_that_wait_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     frames, text = _frames(9)
-    pieces = [piece for number, frame in enumerate(frames[1:]) for piece in _cut(frame, 40, 80, number=number)]
+    pieces = [
+        piece for number, frame in enumerate(frames[1:]) for piece in _cut(frame, 40, 80, number=number)
+    ]
     random.Random(2).shuffle(pieces)
     tcp.write(tmp_path / "a.pcap", [frames[0], *pieces])
     monkeypatch.setattr(collection, "_MOST_OCTETS", 100)

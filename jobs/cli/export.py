@@ -35,7 +35,11 @@ from jobs.own_process import keep_memory
 @filter_options
 @click.option("--connections", is_flag=True, help="Every packet of each connection in which -f selects one.")
 @click.option(
-    "--flow", "flows", multiple=True, metavar="ID", help="Every packet of the connections of that Community ID."
+    "--flow",
+    "flows",
+    multiple=True,
+    metavar="ID",
+    help="Every packet of the connections of that Community ID.",
 )
 @time_options
 @click.option("--capture", metavar="NAME", help="Only the capture of that name.")

@@ -46,7 +46,11 @@ def community_id(
 
 def community_ids(connections: pl.DataFrame, sides: tuple[str, str] = ("a", "b")) -> list[str]:
     """The Community IDs of rows with ``ip_version``, ``l4_proto``, and of both sides ``hi``, ``lo`` and ``port``."""
-    columns = ("ip_version", "l4_proto", *(f"{side}_{part}" for part in ("hi", "lo", "port") for side in sides))
+    columns = (
+        "ip_version",
+        "l4_proto",
+        *(f"{side}_{part}" for part in ("hi", "lo", "port") for side in sides),
+    )
     return [
         community_id(
             _packed(version, hi, lo),
@@ -55,7 +59,9 @@ def community_ids(connections: pl.DataFrame, sides: tuple[str, str] = ("a", "b")
             protocol,
             one_way=protocol in COUNTERPARTS and COUNTERPARTS[protocol].get(port) != other_port,
         )
-        for version, protocol, hi, other_hi, lo, other_lo, port, other_port in connections.select(columns).iter_rows()
+        for version, protocol, hi, other_hi, lo, other_lo, port, other_port in connections.select(
+            columns
+        ).iter_rows()
     ]
 
 

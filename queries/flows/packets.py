@@ -57,7 +57,9 @@ KEY = ("ip_version", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port", "l4_pro
 
 def is_flow() -> pl.Expr:
     """Which packets of a packet table belong to connections: those whose transport header is whole and well formed."""
-    with_ports = pl.col("dst_port").is_not_null() & pl.when(pl.col("l4_proto") == TCP).then(_is_tcp()).otherwise(_is_udp())
+    with_ports = pl.col("dst_port").is_not_null() & pl.when(pl.col("l4_proto") == TCP).then(
+        _is_tcp()
+    ).otherwise(_is_udp())
     of_icmp = pl.col("l4_proto").is_in([ICMP, ICMPV6]) & pl.col("icmp_code").is_not_null()
     return pl.col("ip_version").is_not_null() & (pl.col("l4_proto").is_in([TCP, UDP]) & with_ports | of_icmp)
 

@@ -59,7 +59,11 @@ def chosen_connections(digests: Iterable[pl.DataFrame], flows: Collection[str] =
     packets = by_connection(pl.concat(digests))
     first = packets.bounds[:-1]
     starts = packets.table[first].with_columns(
-        pl.Series(CHOSEN, np.logical_or.reduceat(packets.table[CHOSEN].to_numpy(), first) if len(first) else [], pl.Boolean)
+        pl.Series(
+            CHOSEN,
+            np.logical_or.reduceat(packets.table[CHOSEN].to_numpy(), first) if len(first) else [],
+            pl.Boolean,
+        )
     )
     if flows:
         asked = pl.Series(community_ids(starts), dtype=pl.String).is_in(list(flows))
@@ -123,9 +127,11 @@ class ConnectionSelection:
         return chosen
 
 
-def _within(packets: pl.DataFrame, connections: pl.DataFrame) -> np.ndarray:  # type: ignore[type-arg]
+def _within(packets: pl.DataFrame, connections: pl.DataFrame) -> np.ndarray:
     """The ``index`` of packets that are of the connections."""
     time = pl.col("time")
-    inside = (pl.col("since").is_null() | (time >= pl.col("since"))) & (pl.col("until").is_null() | (time < pl.col("until")))
+    inside = (pl.col("since").is_null() | (time >= pl.col("since"))) & (
+        pl.col("until").is_null() | (time < pl.col("until"))
+    )
     found = packets.lazy().select("index", "time", *KEY).join(connections.lazy(), on=KEY).filter(inside)
     return found.select("index").collect().to_series().to_numpy()

@@ -73,6 +73,8 @@ class Fragments:
     def _spill(self) -> None:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="pcap2arrow-")
+        if not self._frames:
+            return
         together = pl.concat(self._frames)
         bucket = together["frag_key"].to_numpy() % _BUCKETS
         for number in np.unique(bucket).tolist():

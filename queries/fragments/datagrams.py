@@ -57,7 +57,10 @@ def datagrams(table: pl.DataFrame) -> Datagrams:
     Where fragments overlap, the octets that came first count, and an IPv6 datagram is discarded (RFC 5722), unless
     they are of the same extent.  Octets behind a last fragment are none of the datagram.
     """
-    group = table.select(pl.struct(IDENTITY).rank("dense").alias("group")).to_series().to_numpy().astype(np.int64) - 1
+    group = (
+        table.select(pl.struct(IDENTITY).rank("dense").alias("group")).to_series().to_numpy().astype(np.int64)
+        - 1
+    )
     start, stop = (table[name].to_numpy().astype(np.int64) for name in ("start", "stop"))
     last = ~table["more"].to_numpy()
     order = np.lexsort((start, group))

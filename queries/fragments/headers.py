@@ -18,7 +18,7 @@ Octets = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
 
 COLUMNS = (
-    "frag_key", "ip_version", "ip_src", "ip_dst", "ipv6_src_hi", "ipv6_src_lo", "ipv6_dst_hi", "ipv6_dst_lo", "ip_proto",
+    "frag_key", "ip_version", "ip_src", "ip_dst", "ipv6_src_hi", "ipv6_src_lo", "ipv6_dst_hi", "ipv6_dst_lo", "ip_proto", "ip_len",
     "network_offset", "caplen", "header", "rest",
 )  # fmt: skip
 """Columns of the packet table that fragments are read from."""
@@ -40,7 +40,9 @@ _BEFORE = [IPProtocol.HOP_BY_HOP.value, IPProtocol.ROUTING.value, IPProtocol.DES
 
 def is_fragment() -> pl.Expr:
     """Which packets of a packet table are fragments, captured whole: of others nothing is put together."""
-    size = pl.col("ip_len").cast(pl.Int64) + pl.when(pl.col("ip_version") == 6).then(_IPV6_HEADER).otherwise(0)
+    size = pl.col("ip_len").cast(pl.Int64) + pl.when(pl.col("ip_version") == 6).then(_IPV6_HEADER).otherwise(
+        0
+    )
     captured = pl.col("caplen").cast(pl.Int64) - pl.col("network_offset")
     return (pl.col("frag_key").is_not_null() & (size <= captured)).fill_null(False)
 
@@ -53,7 +55,9 @@ def fragments(packets: pl.DataFrame, *, octets: int | None = None) -> pl.DataFra
     fragments) and ``content`` (binary: these octets, and of them only the datagram's first ``octets``, all if None).
     ``header`` and ``rest`` are gone.  A fragment that reaches beyond :data:`LONGEST` is left out, too.
     """
-    frames = pc.binary_join_element_wise(packets["header"].to_arrow(), packets["rest"].to_arrow(), pa.scalar(b"", pa.large_binary()))
+    frames = pc.binary_join_element_wise(
+        packets["header"].to_arrow(), packets["rest"].to_arrow(), pa.scalar(b"", pa.large_binary())
+    )
     ends = np.frombuffer(frames.buffers()[1], np.int64)[frames.offset : frames.offset + len(frames) + 1]
     data = np.frombuffer(frames.buffers()[2] or b"", np.uint8)
     at = ends[:-1] + packets["network_offset"].to_numpy().astype(np.int64)

@@ -43,7 +43,10 @@ def packets(table: pl.DataFrame, found: Datagrams, columns: list[str]) -> pl.Dat
         chosen = np.logical_or.reduceat(table["chosen"].to_numpy()[found.row], found.bounds[:-1])
         frame = frame.with_columns(pl.Series("chosen", chosen), pl.col("frag_key").alias("of_fragments"))
     more = [name for name in frame.columns if name not in schema.by_name()]
-    return pl.DataFrame([own.get(name, frame[name] if name in frame else None) for name in columns] + [frame[name] for name in more])
+    return pl.DataFrame(
+        [own.get(name, frame[name] if name in frame else None) for name in columns]
+        + [frame[name] for name in more]
+    )
 
 
 def _octets(
@@ -78,10 +81,13 @@ def _sizes(octets: pl.Series) -> NDArray[np.int64]:
 
 def _per_datagram(values: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
     sums = np.concatenate([[0], np.cumsum(values)])
-    return sums[bounds[1:]] - sums[bounds[:-1]]
+    result: NDArray[np.int64] = sums[bounds[1:]] - sums[bounds[:-1]]
+    return result
 
 
-def _pool(before: pl.Series, content: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+def _pool(
+    before: pl.Series, content: pl.Series
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """All octets of both, and where those of each row start."""
     octets = b"".join([*before, *content])
     ends = np.cumsum(np.concatenate([_sizes(before), _sizes(content)]))
@@ -89,13 +95,17 @@ def _pool(before: pl.Series, content: pl.Series) -> tuple[NDArray[np.uint8], NDA
     return np.frombuffer(octets, np.uint8), starts[: len(before)], starts[len(before) :]
 
 
-def _joined(pool: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _joined(
+    pool: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64]
+) -> NDArray[np.uint8]:
     pieces = gather([pool], 0, start, length)
     octets = np.frombuffer(pieces.buffers()[2] or b"", np.uint8)[: int(length.sum())]
     return np.concatenate([octets, np.zeros(PAD, np.uint8)])
 
 
-def _patch(data: NDArray[np.uint8], starts: NDArray[np.int64], full: NDArray[np.int64], version: NDArray[Any]) -> None:
+def _patch(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], full: NDArray[np.int64], version: NDArray[Any]
+) -> None:
     """Put lengths of whole packets into headers (0 where there is no room for them), and take flags out."""
     for number, place, less in ((4, _IPV4_LENGTH, 0), (6, _IPV6_LENGTH, _IPV6_HEADER)):
         rows = np.flatnonzero(version == number)
@@ -120,7 +130,10 @@ def _columns(
     header_len = decoded.header_len.astype(np.int64)
     result = {
         name: pl.Series(name, gather([data], 0, at, length))
-        for name, at, length in (("header", starts, header_len), ("rest", starts + header_len, available - header_len))
+        for name, at, length in (
+            ("header", starts, header_len),
+            ("rest", starts + header_len, available - header_len),
+        )
     }
     for name in ("caplen", "filter_len"):
         result[name] = pl.Series(name, full, pl.UInt32)

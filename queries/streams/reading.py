@@ -56,7 +56,11 @@ class Reading:
 
     def __post_init__(self) -> None:
         self.selection = None if self.chosen is None else FilterSelection([self.chosen])
-        held = Fragments(_all_columns(self), (TURN, PLACE, "frame_number"), keep_first=self.chosen is not None and not self.flagged)
+        held = Fragments(
+            _all_columns(self),
+            (TURN, PLACE, "frame_number"),
+            keep_first=self.chosen is not None and not self.flagged,
+        )
         self.fragments = held if self.defrag else None
 
 
@@ -165,7 +169,11 @@ def _kept(
         flags = [CHOSEN, OF_FRAGMENTS]
         flag = pl.lit(False) if chosen is None else pl.Series(chosen)
         packets = packets.with_columns(flag.alias(CHOSEN), pl.lit(None, pl.UInt64).alias(OF_FRAGMENTS))
-    if reading.fragments is not None and "header" in packets and packets["frag_key"].null_count() < len(packets):
+    if (
+        reading.fragments is not None
+        and "header" in packets
+        and packets["frag_key"].null_count() < len(packets)
+    ):
         held = packets.filter(is_fragment())
         reading.fragments.add(_ordered(held, number, [*reading.fragments.reads, *flags]))
         packets = packets.filter(~is_fragment())
