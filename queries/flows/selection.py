@@ -53,7 +53,7 @@ def digest(packets: pl.DataFrame) -> pl.DataFrame:
 def chosen_connections(digests: Iterable[pl.DataFrame], flows: Collection[str] = ()) -> pl.DataFrame:
     """The connections that have a chosen packet, or one of the Community IDs ``flows``.
 
-    Columns are those that tell endpoints apart, and from when (``since``, null: ever) until when (``until``, null: ever)
+    Columns are those that tell endpoints apart, and from when (``since``) until when (``until``, null: ever)
     packets between these are the connection's.
     """
     packets = by_connection(pl.concat(digests))

@@ -18,8 +18,8 @@ Rows = NDArray[np.int64]
 class Datagrams:
     """Datagrams that are complete, in terms of the rows of a table of fragments.
 
-    Datagram d takes the pieces ``bounds[d] : bounds[d + 1]``, in the order of its octets: those from ``skip`` to ``end``
-    of the content of the fragment ``row``.  ``first`` is the fragment with its headers, ``last`` that which completed
+    Datagram d takes the pieces ``bounds[d] : bounds[d + 1]``, in the order of its octets: from ``skip`` to ``end`` of
+    the content of the fragment ``row``.  ``first`` is the fragment with its headers, ``last`` that which completed
     it.  ``unused`` are fragments that begin a datagram which was never complete.  ``overlapping`` is in how many
     datagrams fragments overlap.
     """

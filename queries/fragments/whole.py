@@ -23,7 +23,7 @@ def packets(table: pl.DataFrame, found: Datagrams, columns: list[str]) -> pl.Dat
 
     What IP and the layers above it say is that of the whole datagram, and so are ``payload_len``, ``caplen``,
     ``filter_len``, ``header`` and ``rest``, which begin with the IP header.  All else is that of the frame that
-    completed it.  Where fragments are ``chosen``, a datagram is that any fragment of is, and has ``of_fragments``, their
+    completed it.  Where fragments are ``chosen``, so is a datagram of any such; ``of_fragments`` is then their
     ``frag_key``.
     """
     data, starts, available, full = _octets(table, found)
@@ -44,8 +44,7 @@ def packets(table: pl.DataFrame, found: Datagrams, columns: list[str]) -> pl.Dat
         frame = frame.with_columns(pl.Series("chosen", chosen), pl.col("frag_key").alias("of_fragments"))
     more = [name for name in frame.columns if name not in schema.by_name()]
     return pl.DataFrame(
-        [own.get(name, frame[name] if name in frame else None) for name in columns]
-        + [frame[name] for name in more]
+        [own[name] if name in own else frame[name] for name in columns] + [frame[name] for name in more]
     )
 
 

@@ -42,7 +42,8 @@ class Reading:
 
     With ``defrag``, fragments are put together first; where a filter chooses, what it left only the first fragment of
     is that fragment.  With ``flagged`` it leaves nothing out: the column :data:`CHOSEN` says what it selects (or any
-    fragment of it), and :data:`OF_FRAGMENTS` is the ``frag_key`` of what fragments make, null of others.  ``errors`` are what was wrong in captures, once the parts were read.
+    fragment of it), and :data:`OF_FRAGMENTS` is the ``frag_key`` of what fragments make, null of others.
+    ``errors`` are what was wrong in captures, once the parts were read.
     """
 
     columns: Sequence[str] = COLUMNS
@@ -71,7 +72,9 @@ def parts(
 
     Frames have the columns asked for, :data:`PLACE` (the capture's place among all) and :data:`TURN` (the greatest time
     so far in the capture, in nanoseconds).  Frames of a capture are in its order.  A capture that a dataset holds
-    under two names comes once.  The last part is what fragments in all others make: it is to be read after them.  Raises errors of sources, and UsageError where a dataset has no octets.
+    under two names comes once.  The last part is what fragments in all others make: it is to be read after them.
+
+    Raises errors of sources, and UsageError where a dataset has no octets.
     """
     number = 0
     for source in sources:

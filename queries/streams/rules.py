@@ -20,7 +20,8 @@ class Rules:
 
     ``skip`` is how many octets a segment may lie before or behind the place that is expected next; one that is
     farther off begins a stream of its own.  ``limit`` is how many octets of each stream are kept (None: all).
-    With ``defrag``, fragments of IP are put together first.  ``as_tcpflow`` follows tcpflow 1.6.1 where that loses or invents something:
+    With ``defrag``, fragments of IP are put together first.
+    ``as_tcpflow`` follows tcpflow 1.6.1 where that loses or invents something:
 
     - a second SYN does not begin a new stream, whatever its sequence number
     - what is pushed aside by an octet from before the first one stays where it was, too, until it is overwritten
