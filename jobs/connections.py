@@ -26,8 +26,9 @@ def export_connections(
     """Write every packet of each connection in which ``chosen`` selects one, or of those Community IDs.
 
     The sources are read twice: to find the connections, and to write their packets, as :func:`pcap2arrow.export` does
-    with its settings.  In memory are connections, not packets.  Raises FilterError where the filter means nothing on any
-    packet, and UsageError where sources can't be read twice.
+    with its settings.  In memory are connections, not packets.
+
+    Raises FilterError where the filter means nothing on any packet, and UsageError where sources can't be read twice.
     """
     from jobs.count import filter_warnings
     from pcap2arrow.writing.api import export

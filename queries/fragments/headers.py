@@ -18,8 +18,8 @@ Octets = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
 
 COLUMNS = (
-    "frag_key", "ip_version", "ip_src", "ip_dst", "ipv6_src_hi", "ipv6_src_lo", "ipv6_dst_hi", "ipv6_dst_lo", "ip_proto",
-    "ip_len", "network_offset", "caplen", "header", "rest",
+    "frag_key", "ip_version", "ip_src", "ip_dst", "ipv6_src_hi", "ipv6_src_lo", "ipv6_dst_hi", "ipv6_dst_lo",
+    "ip_proto", "ip_len", "network_offset", "caplen", "header", "rest",
 )  # fmt: skip
 """Columns of the packet table that fragments are read from."""
 
