@@ -28,8 +28,12 @@ class Flows:
     errors: tuple[str, ...] = ()
 
 
-def flows(sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = None) -> Flows:
+def flows(
+    sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = None, defrag: bool = True
+) -> Flows:
     """The connections of all sources together: of TCP, UDP and ICMP; ``chosen`` selects packets first.
+
+    With ``defrag``, fragments count as the packet that they make, which is of the frame that completes it.
 
     Raises FilterError where the filter means nothing on any packet, and errors of sources.
     """
@@ -37,23 +41,27 @@ def flows(sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = 
 
     from jobs.count import filter_warnings
     from pcap2arrow.reading.api import polars_schema
+    from queries.flows.buckets import Buckets
     from queries.flows.connections import connections_table
     from queries.flows.packets import COLUMNS, by_connection, flow_columns, is_flow
     from queries.streams.packets import PLACE, TURN
     from queries.streams.reading import Reading, parts
 
-    reading = Reading(columns=COLUMNS, chosen=chosen, where=is_flow())
+    reading = Reading(columns=COLUMNS, chosen=chosen, where=is_flow(), defrag=defrag)
     empty = polars_schema().to_frame().select(COLUMNS)
     order = {TURN: pl.lit(0, dtype=pl.Int64), PLACE: pl.lit(0, dtype=pl.UInt32)}
-    frames = [flow_columns(empty.with_columns(**order))]
-    frames += [flow_columns(frame) for part in parts(sources, reading) for frame in part()]
+    buckets = Buckets()
+    buckets.add(flow_columns(empty.with_columns(**order)))
+    for part in parts(sources, reading):
+        for frame in part():
+            buckets.add(flow_columns(frame))
     warnings: tuple[str, ...] = ()
     if reading.selection is not None:
         refusal = reading.selection.tally.refusal(0)
         if refusal is not None:
             raise refusal
         warnings = tuple(filter_warnings(reading.selection.filters, reading.selection.tally))
-    table = connections_table(by_connection(pl.concat(frames)))
+    table = connections_table(by_connection(group) for group in buckets.groups())
     return Flows(table, warnings, tuple(reading.errors))
 
 

@@ -125,7 +125,7 @@ def read_bucket(
     from queries.streams.packets import is_tcp, segments
     from queries.streams.reading import Reading, parts
 
-    reading = Reading(chosen=chosen, where=is_tcp(rules))
+    reading = Reading(chosen=chosen, where=is_tcp(rules), defrag=rules.defrag and not rules.as_tcpflow)
     shifted = pl.col("time") + pl.duration(seconds=shift) if shift else pl.col("time")
     frames, later = (
         [segments(frame, rules).with_columns(shifted) for part in parts(group, reading) for frame in part()]

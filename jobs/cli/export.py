@@ -33,6 +33,14 @@ from jobs.own_process import keep_memory
     help="File to write, - for standard output; a folder with --filters.",
 )
 @filter_options
+@click.option("--connections", is_flag=True, help="Every packet of each connection in which -f selects one.")
+@click.option(
+    "--flow",
+    "flows",
+    multiple=True,
+    metavar="ID",
+    help="Every packet of the connections of that Community ID.",
+)
 @time_options
 @click.option("--capture", metavar="NAME", help="Only the capture of that name.")
 @click.option(
@@ -58,6 +66,8 @@ def command(sources: tuple[str, ...], target: str, **options: Any) -> int:
     \b
     pcap2arrow export dataset -w all.pcapng
     pcap2arrow export dataset -f 'tcp port 443 and net 10.0.0.0/8' -w https.pcap
+    pcap2arrow export dataset --connections -f 'tcp[13] & 4 != 0' -w reset.pcap
+    pcap2arrow export dataset --flow '1:LQU9qZlK+B5F3KDmev6m5PMibrg=' -w one.pcap
     pcap2arrow export dataset -w - | tcpdump -r -
     pcap2arrow export dataset --start 2024-05-01T12:00:00Z --end +15m -w noon.pcap
     pcap2arrow export a.pcap b.pcap --offset b.pcap=-0.35 --dedupe sources -w both.pcap
@@ -72,8 +82,11 @@ def command(sources: tuple[str, ...], target: str, **options: Any) -> int:
     settings["split"] = chosen_split(tz=options["tz"], **taken(options, SPLIT))
     settings["times"] = chosen_times(**taken(options, ("start", "end", "tz")))
     settings["arrangement"] = chosen_arrangement(**taken(options, ARRANGEMENT))
+    connections, flows = options.pop("connections"), options.pop("flows")
     chosen = chosen_filters(**options)
     keep_memory()
+    if connections or flows:
+        return _export_connections(sources, target, chosen, flows, settings, connections=connections)
     if chosen.one is None and chosen.lines is None:
         return _export_all(sources, target, settings)
     return _export_selected(sources, target, chosen, settings)
@@ -87,6 +100,26 @@ def _export_all(sources: tuple[str, ...], target: str, settings: dict[str, Any])
     for error in report.errors:
         complain(error)
     return 1 if report.errors else 0
+
+
+def _export_connections(
+    sources: tuple[str, ...],
+    target: str,
+    chosen: ChosenFilters,
+    flows: tuple[str, ...],
+    settings: dict[str, Any],
+    *,
+    connections: bool,
+) -> int:
+    from jobs.cli.output import complain
+    from jobs.connections import export_connections
+
+    if connections == bool(flows) or connections == (chosen.one is None) or chosen.lines is not None:
+        raise click.UsageError("whole connections are those of --connections with -f EXPR, or of --flow ID")
+    done = export_connections(sources, target, chosen=chosen.one, flows=flows, **settings)
+    for reason in (*done.warnings, *done.errors):
+        complain(reason)
+    return 1 if done.errors else 0
 
 
 def _export_selected(

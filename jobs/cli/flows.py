@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.filters import chosen_filters, filter_options
-from jobs.cli.options import json_option, sources_argument
+from jobs.cli.options import defrag_option, json_option, sources_argument
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,14 +29,16 @@ _HEADINGS = (
 @click.command(short_help="List connections: TCP, UDP and ICMP.")
 @sources_argument
 @filter_options
+@defrag_option
 @click.option("-o", "--output", metavar="FILE", help="Write all columns to a .parquet, .csv or .ndjson file.")
 @json_option
-def command(sources: tuple[str, ...], output: str | None, as_json: bool, **filters: Any) -> int:
+def command(sources: tuple[str, ...], output: str | None, as_json: bool, defrag: bool, **filters: Any) -> int:
     """List the connections of all sources together, or write them to a file, with the names of Zeek's conn.log.
 
     SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input). A connection is that of a
-    TCP handshake (another SYN begins another one), or all packets of UDP or ICMP between two endpoints. Octets are
-    those of frames. Only outermost headers count; fragments after the first do not.
+    TCP handshake (a SYN with another sequence number begins another one), or all packets of UDP or ICMP between
+    two endpoints. Octets are those of frames. Only outermost headers count. Fragments count as the packet that
+    they make, with the octets of the frame that completes it.
 
     \b
     pcap2arrow flows capture.pcap
@@ -51,7 +53,7 @@ def command(sources: tuple[str, ...], output: str | None, as_json: bool, **filte
     chosen = chosen_filters(**filters)
     if chosen.lines is not None:
         raise click.UsageError("--filters: connections are of one filter: -f")
-    found = flows(sources, chosen=chosen.one)
+    found = flows(sources, chosen=chosen.one, defrag=defrag)
     for reason in (*found.warnings, *found.errors):
         complain(reason)
     if output is not None:

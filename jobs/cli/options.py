@@ -122,3 +122,10 @@ def scheduler_options(function: _F) -> _F:
         help="Tasks at once.  [default: one per processor]",
     )
     return scheduler(workers(function))
+
+
+def defrag_option(function: _F) -> _F:
+    """``--defrag`` and ``--no-defrag``."""
+    return click.option(
+        "--defrag/--no-defrag", default=True, show_default=True, help="Put fragments of IP together first."
+    )(function)

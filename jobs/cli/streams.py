@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jobs.cli.filters import chosen_filters, filter_options
-from jobs.cli.options import json_option, sources_argument
+from jobs.cli.options import defrag_option, json_option, sources_argument
 
 
 @click.command(short_help="Put TCP streams together: files and tables.")
@@ -34,6 +34,7 @@ from jobs.cli.options import json_option, sources_argument
     help="Call a Python function with the octets of each stream; its result is a column of streams.parquet.",
 )
 @filter_options
+@defrag_option
 @click.option(
     "--skip",
     type=click.IntRange(min=0),
@@ -73,6 +74,7 @@ def command(
     skip: int,
     limit: int | None,
     overlap: Any,
+    defrag: bool,
     **filters: Any,
 ) -> int:
     """Put the TCP streams of all sources together: one for each direction of each connection.
@@ -101,7 +103,7 @@ def command(
         raise click.UsageError("--filters: streams are of one filter: -f")
     report = write_streams(
         sources,
-        rules=Rules(skip, limit, overlap, as_tcpflow=compat is not None),
+        rules=Rules(skip, limit, overlap, as_tcpflow=compat is not None, defrag=defrag),
         folder=folder,
         tables=tables,
         template=None if template is None else Template(template),

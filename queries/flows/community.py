@@ -8,6 +8,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
+from typing import TYPE_CHECKING
+
+from queries.flows.packets import COUNTERPARTS
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _PREFIX = "1:"
 
@@ -36,3 +42,28 @@ def community_id(
     )
     digest = hashlib.sha1(packed, usedforsecurity=False).digest()
     return _PREFIX + base64.b64encode(digest).decode()
+
+
+def community_ids(connections: pl.DataFrame, sides: tuple[str, str] = ("a", "b")) -> list[str]:
+    """The Community IDs of rows with ``ip_version``, ``l4_proto``, and of both sides ``hi``, ``lo`` and ``port``."""
+    columns = (
+        "ip_version",
+        "l4_proto",
+        *(f"{side}_{part}" for part in ("hi", "lo", "port") for side in sides),
+    )
+    return [
+        community_id(
+            _packed(version, hi, lo),
+            _packed(version, other_hi, other_lo),
+            (port, other_port),
+            protocol,
+            one_way=protocol in COUNTERPARTS and COUNTERPARTS[protocol].get(port) != other_port,
+        )
+        for version, protocol, hi, other_hi, lo, other_lo, port, other_port in connections.select(
+            columns
+        ).iter_rows()
+    ]
+
+
+def _packed(version: int, high: int, low: int) -> bytes:
+    return low.to_bytes(4, "big") if version == 4 else (high << 64 | low).to_bytes(16, "big")

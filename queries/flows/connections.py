@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import polars as pl
 
 from pcap2arrow.reading.text import text
-from queries.flows.community import community_id
-from queries.flows.packets import COUNTERPARTS, ICMP, ICMPV6, TCP, UDP, FlowPackets
+from queries.flows.community import community_ids
+from queries.flows.packets import ICMP, ICMPV6, TCP, UDP, FlowPackets
 from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
 
 PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
@@ -15,8 +17,10 @@ PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 _DIRECTIONS = ("orig", "resp")
 
 
-def connections_table(packets: FlowPackets) -> pl.DataFrame:
+def connections_table(groups: Iterable[FlowPackets]) -> pl.DataFrame:
     """A row per connection, in the order of their first packets, with the names of Zeek's conn.log.
+
+    A connection's packets are all in one group.
 
     ``ts`` is the time of its first packet, ``duration`` that to its last; ``orig`` is who sent the first packet (of a
     handshake, SYN), ``resp`` the other; ``id_orig_p`` and ``id_resp_p`` are ports, of ICMP its type and the type that
@@ -26,6 +30,12 @@ def connections_table(packets: FlowPackets) -> pl.DataFrame:
     ``conn_state`` is conn.log's; ``handshake_rtt`` is from SYN to the ACK after SYN and ACK.  ``community_id`` is
     version 1 with seed 0.
     """
+    summed = pl.concat([_summed(packets) for packets in groups])
+    return _shown(summed.drop("connection").sort(TURN, PLACE, "frame_number").with_row_index("connection"))
+
+
+def _summed(packets: FlowPackets) -> pl.DataFrame:
+    """A row per connection of a group, with what else tells its place and state."""
     table = _with_direction(packets)
     summed = table.group_by("connection", maintain_order=True).agg(
         pl.col("ip_version", "l4_proto", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port").first(),
@@ -37,9 +47,7 @@ def connections_table(packets: FlowPackets) -> pl.DataFrame:
         *_flag_sums(),
         _handshake().alias("handshake_rtt"),
     )
-    whole = _with_octets(summed, table)
-    ordered = whole.drop("connection").sort(TURN, PLACE, "frame_number").with_row_index("connection")
-    return _shown(ordered)
+    return _with_octets(summed, table)
 
 
 def _with_direction(packets: FlowPackets) -> pl.DataFrame:
@@ -220,34 +228,5 @@ def _shown(connections: pl.DataFrame) -> pl.DataFrame:
         "resp_retransmitted",
         "handshake_rtt",
         "last_time",
-        pl.Series("community_id", _community_ids(named), dtype=pl.String),
+        pl.Series("community_id", community_ids(named, ("src", "dst")), dtype=pl.String),
     )
-
-
-def _community_ids(named: pl.DataFrame) -> list[str]:
-    columns = (
-        "ip_version",
-        "l4_proto",
-        "src_hi",
-        "src_lo",
-        "dst_hi",
-        "dst_lo",
-        "src_port",
-        "dst_port",
-    )
-    return [
-        community_id(
-            _packed(version, src_hi, src_lo),
-            _packed(version, dst_hi, dst_lo),
-            (src_port, dst_port),
-            protocol,
-            one_way=protocol in COUNTERPARTS and COUNTERPARTS[protocol].get(src_port) != dst_port,
-        )
-        for version, protocol, src_hi, src_lo, dst_hi, dst_lo, src_port, dst_port in named.select(
-            columns
-        ).iter_rows()
-    ]
-
-
-def _packed(version: int, high: int, low: int) -> bytes:
-    return low.to_bytes(4, "big") if version == 4 else (high << 64 | low).to_bytes(16, "big")

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pcap2arrow.numbers import IPProtocol
-from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
+from queries.streams.packets import ACK, PLACE, SYN, TURN
 
 TCP, UDP, ICMP, ICMPV6 = (
     IPProtocol.TCP.value,
@@ -49,22 +49,45 @@ COUNTERPARTS = {
 }  # fmt: skip
 """Types of ICMP that answer each other (RFC 792, 950, 1256, 4443, 4861, 2710, 6275)."""
 
-_KEY = ("ip_version", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port", "l4_proto")
+_TCP_HEADER, _UDP_HEADER = 20, 8
+
+KEY = ("ip_version", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port", "l4_proto")
+"""What packets between two endpoints have in common."""
 
 
 def is_flow() -> pl.Expr:
-    """Which packets of a packet table belong to connections."""
-    with_ports = pl.col("l4_proto").is_in([TCP, UDP]) & pl.col("dst_port").is_not_null()
-    of_tcp = (pl.col("l4_proto") != TCP) | pl.col("tcp_flags").is_not_null()
+    """Which packets of a packet table belong to connections: those whose transport header is whole and well formed."""
+    with_ports = pl.col("dst_port").is_not_null() & pl.when(pl.col("l4_proto") == TCP).then(
+        _is_tcp()
+    ).otherwise(_is_udp())
     of_icmp = pl.col("l4_proto").is_in([ICMP, ICMPV6]) & pl.col("icmp_code").is_not_null()
-    return pl.col("ip_version").is_not_null() & ((with_ports & of_tcp) | of_icmp)
+    return pl.col("ip_version").is_not_null() & (pl.col("l4_proto").is_in([TCP, UDP]) & with_ports | of_icmp)
 
 
-def flow_columns(packets: pl.DataFrame) -> pl.DataFrame:
+def _is_tcp() -> pl.Expr:
+    """Whether a TCP header is as long as it has to be, captured, and no longer than the packet."""
+    captured = pl.col("caplen").cast(pl.Int64) - pl.col("transport_offset")
+    return pl.col("tcp_hdr_len").is_between(_TCP_HEADER, pl.min_horizontal(captured, _room()))
+
+
+def _is_udp() -> pl.Expr:
+    """Whether UDP's length is at least that of its header, and no greater than the packet, unless it is a fragment."""
+    length = pl.col("udp_length")
+    return (length >= _UDP_HEADER) & (pl.col("frag_key").is_not_null() | (length <= _room()))
+
+
+def _room() -> pl.Expr:
+    """Octets of IP's payload behind all headers before the transport header, as the length of IP says."""
+    before = pl.col("transport_offset").cast(pl.Int64) - pl.col("network_offset")
+    return pl.when(pl.col("ip_len") == 0).then(1 << 32).otherwise(_ip_octets().cast(pl.Int64) - before)
+
+
+def flow_columns(packets: pl.DataFrame, *more: str) -> pl.DataFrame:
     """Of packets of :func:`is_flow` (at least :data:`COLUMNS` and those of order) what connections are made of.
 
     Endpoints are a and b, of which a is the lesser; ``back`` tells that a packet goes from b to a.  Addresses are two
     numbers each, and ICMP has its type and the one that answers it, or its code, in the place of ports.
+    The columns ``more`` stay as they are.
     """
     shown = packets.lazy().select(
         "ip_version",
@@ -81,6 +104,7 @@ def flow_columns(packets: pl.DataFrame) -> pl.DataFrame:
         TURN,
         PLACE,
         "frame_number",
+        *more,
     )
     ends = {
         f"{end}_{part}": pl.when("back").then(f"{other}_{part}").otherwise(f"{one}_{part}")
@@ -149,9 +173,9 @@ class FlowPackets:
 
 def by_connection(packets: pl.DataFrame) -> FlowPackets:
     """Packets of :func:`flow_columns`, grouped."""
-    ordered = packets.sort(*_KEY, TURN, PLACE, "frame_number")
+    ordered = packets.sort(*KEY, TURN, PLACE, "frame_number")
     starts = np.ones(len(ordered), np.bool_)
-    starts[1:] = np.any([_changes(ordered[column].to_numpy()) for column in _KEY], axis=0)
+    starts[1:] = np.any([_changes(ordered[column].to_numpy()) for column in KEY], axis=0)
     starts |= _renewed(ordered, starts)
     return FlowPackets(ordered, np.append(np.flatnonzero(starts), len(ordered)))
 
@@ -170,25 +194,31 @@ def _renewed(ordered: pl.DataFrame, starts: NDArray[np.bool_]) -> NDArray[np.boo
         return renewed
     pair = np.cumsum(starts) - 1
     bounds = np.append(np.flatnonzero(starts), len(ordered))
-    seq, back = ordered["tcp_seq"].to_numpy(), ordered["back"].to_numpy()
+    seq, ack, back = (ordered[column].to_numpy() for column in ("tcp_seq", "tcp_ack", "back"))
     for number in np.unique(pair[syn & ~starts]).tolist():
-        first, stop = int(bounds[number]), int(bounds[number + 1])
-        rows = _renewals(seq[first:stop], flags[first:stop], back[first:stop])
-        renewed[first + np.array(rows, np.int64)] = True
+        of_pair = slice(int(bounds[number]), int(bounds[number + 1]))
+        rows = _renewals(seq[of_pair], ack[of_pair], flags[of_pair], back[of_pair])
+        renewed[of_pair.start + np.array(rows, np.int64)] = True
     return renewed
 
 
-def _renewals(seq: NDArray[np.uint32], flags: NDArray[np.uint16], back: NDArray[np.bool_]) -> list[int]:
-    """Of packets between two endpoints those that begin another connection."""
+def _renewals(
+    seq: NDArray[np.uint32], ack: NDArray[np.uint32], flags: NDArray[np.uint16], back: NDArray[np.bool_]
+) -> list[int]:
+    """Of packets between two endpoints those that begin another connection.
+
+    The initial sequence number of a side is that of its SYN, else the one before its first segment, or before what the
+    other side acknowledged first, whichever comes first: as Wireshark numbers ``tcp.stream``.
+    """
     result: list[int] = []
-    base: list[int | None] = [None, None]
-    ended = False
-    for row, (number, bits, side) in enumerate(zip(seq.tolist(), flags.tolist(), back.tolist(), strict=True)):
-        if bits & (SYN | ACK) == SYN and base[side] is not None and (number != base[side] or ended):
+    initial: list[int | None] = [None, None]
+    packets = zip(seq.tolist(), ack.tolist(), flags.tolist(), back.tolist(), strict=True)
+    for row, (number, acknowledged, bits, side) in enumerate(packets):
+        if bits & (SYN | ACK) == SYN and initial[side] not in (None, number):
             result.append(row)
-            base = [None, None]
-            ended = False
-        if base[side] is None:
-            base[side] = number if bits & SYN else (number - 1) % 2**32
-        ended |= bool(bits & (FIN | RST))
+            initial = [None, None]
+        if initial[side] is None:
+            initial[side] = number if bits & SYN else (number - 1) % 2**32
+        if initial[not side] is None and bits & ACK:
+            initial[not side] = (acknowledged - 1) % 2**32
     return result

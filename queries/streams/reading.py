@@ -18,15 +18,21 @@ from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import find_captures
-from pcap2arrow.reading.files import read_frame
+from pcap2arrow.reading.files import nulls, read_frame
 from pcap2arrow.savefile.pcapng import SectionState, starts_section
 from pcap2arrow.savefile.reader import Position, read_header
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.writing.original import capture_row
 from queries.exports import FilterSelection
 from queries.filters.compiled import Filter
+from queries.fragments.collection import Fragments
+from queries.fragments.headers import is_fragment
 from queries.streams.packets import COLUMNS, PLACE, TURN
 
+CHOSEN, OF_FRAGMENTS = "chosen", "of_fragments"
+"""Columns of readings that are flagged."""
+
+_TIMES = ("time", "order_time")
 _NO_TIME = np.iinfo(np.int64).min
 
 
@@ -34,6 +40,9 @@ _NO_TIME = np.iinfo(np.int64).min
 class Reading:
     """What is read of sources: ``columns`` of the packets that ``chosen`` selects and ``where`` something is so.
 
+    With ``defrag``, fragments are put together first; where a filter chooses, what it left only the first fragment of
+    is that fragment.  With ``flagged`` it leaves nothing out: the column :data:`CHOSEN` says what it selects (or any
+    fragment of it), and :data:`OF_FRAGMENTS` is the ``frag_key`` of what fragments make, null of others.
     ``errors`` are what was wrong in captures, once the parts were read.
     """
 
@@ -41,10 +50,19 @@ class Reading:
     chosen: Filter | None = None
     where: pl.Expr | None = None
     errors: list[str] = field(default_factory=list)
+    defrag: bool = True
+    flagged: bool = False
     selection: FilterSelection | None = field(init=False)
+    fragments: Fragments | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.selection = None if self.chosen is None else FilterSelection([self.chosen])
+        held = Fragments(
+            _all_columns(self),
+            (TURN, PLACE, "frame_number"),
+            keep_first=self.chosen is not None and not self.flagged,
+        )
+        self.fragments = held if self.defrag else None
 
 
 def parts(
@@ -54,7 +72,9 @@ def parts(
 
     Frames have the columns asked for, :data:`PLACE` (the capture's place among all) and :data:`TURN` (the greatest time
     so far in the capture, in nanoseconds).  Frames of a capture are in its order.  A capture that a dataset holds
-    under two names comes once.  Raises errors of sources, and UsageError where a dataset has no octets.
+    under two names comes once.  The last part is what fragments in all others make: it is to be read after them.
+
+    Raises errors of sources, and UsageError where a dataset has no octets.
     """
     number = 0
     for source in sources:
@@ -70,6 +90,16 @@ def parts(
                     path, name, number, reading
                 )
                 number += 1
+    if reading.fragments is not None:
+        yield lambda: _of_fragments(reading)
+
+
+def _of_fragments(reading: Reading) -> Iterator[pl.DataFrame]:
+    assert reading.fragments is not None
+    for found in reading.fragments.whole():
+        kept = found if reading.where is None else found.filter(reading.where)
+        flags = [CHOSEN, OF_FRAGMENTS] if reading.flagged else []
+        yield kept.select(*reading.columns, *flags, TURN, PLACE)
 
 
 def _of_live(
@@ -90,13 +120,17 @@ def _of_live(
 def _of_file(
     dataset: Dataset, file: DataFile, number: int, reading: Reading, *, big_endian: bool
 ) -> Iterator[pl.DataFrame]:
-    rows: NDArray[np.intp] | None = None
+    mask = None
     if reading.selection is not None:
-        rows = np.flatnonzero(reading.selection.of_file(dataset, file, big_endian=big_endian)[:, 0])
-    columns = list(dict.fromkeys([*reading.columns, "time", "order_time"]))
-    if rows is None or len(rows):
-        found = read_frame(dataset, file, columns=columns, rows=rows, where=reading.where)
-        yield _ordered(found, number, reading)
+        mask = reading.selection.of_file(dataset, file, big_endian=big_endian)[:, 0]
+    rows = None if mask is None or reading.flagged else np.flatnonzero(mask)
+    if rows is not None and not len(rows):
+        return
+    held = reading.fragments is not None and nulls(dataset, file, "frag_key") != file.rows
+    where = None if held or reading.flagged else reading.where
+    columns = reading.fragments.reads if held and reading.fragments is not None else _all_columns(reading)
+    found = read_frame(dataset, file, columns=[*dict.fromkeys([*columns, *_TIMES])], rows=rows, where=where)
+    yield _kept(found, mask, number, reading)
 
 
 def _of_capture(path: str, name: str, number: int, reading: Reading) -> Iterator[pl.DataFrame]:
@@ -107,15 +141,14 @@ def _of_capture(path: str, name: str, number: int, reading: Reading) -> Iterator
         big_endian = (header.order if header is not None else first or SectionState().order) == ">"
         everything = Unit(0, "", Position(0), source.size, 0, 1, None)
         for placed, window in place(source, header, everything):
+            chosen = None
             if reading.selection is not None:
                 chosen = reading.selection.of_records(placed.records, big_endian=big_endian)[:, 0]
-                placed = placed.rows(chosen)
+                placed = placed if reading.flagged else placed.rows(chosen)
             if len(placed):
                 found = pl.from_arrow(packet_rows(placed, capture_id=0))
                 assert isinstance(found, pl.DataFrame)
-                if reading.where is not None:
-                    found = found.filter(reading.where)
-                yield _ordered(found, number, reading)
+                yield _kept(found, chosen, number, reading)
             reading.errors += [
                 f"{source.name}: offset {gap.offset}: {gap.reason}" for gap in window.gaps if gap.reason
             ]
@@ -125,6 +158,33 @@ def _of_capture(path: str, name: str, number: int, reading: Reading) -> Iterator
             )
 
 
-def _ordered(packets: pl.DataFrame, number: int, reading: Reading) -> pl.DataFrame:
+def _all_columns(reading: Reading) -> list[str]:
+    asked = [] if reading.where is None else reading.where.meta.root_names()
+    return list(dict.fromkeys([*reading.columns, *asked]))
+
+
+def _kept(
+    packets: pl.DataFrame, chosen: NDArray[np.bool_] | None, number: int, reading: Reading
+) -> pl.DataFrame:
+    """The packets asked for; fragments are held."""
+    flags: list[str] = []
+    if reading.flagged:
+        flags = [CHOSEN, OF_FRAGMENTS]
+        flag = pl.lit(False) if chosen is None else pl.Series(chosen)
+        packets = packets.with_columns(flag.alias(CHOSEN), pl.lit(None, pl.UInt64).alias(OF_FRAGMENTS))
+    if (
+        reading.fragments is not None
+        and "header" in packets
+        and packets["frag_key"].null_count() < len(packets)
+    ):
+        held = packets.filter(is_fragment())
+        reading.fragments.add(_ordered(held, number, [*reading.fragments.reads, *flags]))
+        packets = packets.filter(~is_fragment())
+    if reading.where is not None and (reading.flagged or "header" in packets):
+        packets = packets.filter(reading.where)
+    return _ordered(packets, number, [*reading.columns, *flags])
+
+
+def _ordered(packets: pl.DataFrame, number: int, columns: Sequence[str]) -> pl.DataFrame:
     turn = pl.coalesce("order_time", "time").forward_fill().dt.epoch("ns").fill_null(_NO_TIME)
-    return packets.select(*reading.columns, turn.alias(TURN), pl.lit(number, dtype=pl.UInt32).alias(PLACE))
+    return packets.select(*columns, turn.alias(TURN), pl.lit(number, dtype=pl.UInt32).alias(PLACE))

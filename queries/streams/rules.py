@@ -20,12 +20,14 @@ class Rules:
 
     ``skip`` is how many octets a segment may lie before or behind the place that is expected next; one that is
     farther off begins a stream of its own.  ``limit`` is how many octets of each stream are kept (None: all).
+    With ``defrag``, fragments of IP are put together first.
     ``as_tcpflow`` follows tcpflow 1.6.1 where that loses or invents something:
 
     - a second SYN does not begin a new stream, whatever its sequence number
     - what is pushed aside by an octet from before the first one stays where it was, too, until it is overwritten
     - any packet closes a stream that it is too far from, even one without data
     - what comes after the end is compared with the last 101 streams that ended, not with all
+    - fragments stay what they are: only the first one has octets of a stream
     - IPv6 extension headers are not followed, and packets are seen up to the snap length
 
     Raises UsageError for numbers out of range.
@@ -35,6 +37,7 @@ class Rules:
     limit: int | None = None
     overlap: Overlap = "last"
     as_tcpflow: bool = False
+    defrag: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.skip <= _LONGEST_SKIP:

@@ -1,0 +1,96 @@
+"""Fragments held until all of them are there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from queries.fragments.datagrams import datagrams
+from queries.fragments.headers import COLUMNS, fragments
+from queries.fragments.whole import packets
+
+HEAD = 256
+"""Octets of a datagram that are held where nobody asks for its content: what headers take."""
+
+_MOST_OCTETS = 64 << 20
+_BUCKETS = 32
+
+
+@dataclass(slots=True)
+class Fragments:
+    """Fragments of all captures, put together once they are all there: so no order of reading changes the result.
+
+    ``columns`` are those of the packets to come of them; ``order`` are columns that order fragments.  With
+    ``keep_first`` a datagram that stays incomplete is what its first fragment has, otherwise nothing comes of it.
+    Beyond 64 MiB, fragments wait in a temporary folder, in files each of which holds a thirty-second of the datagrams:
+    so much of all fragments is in memory at a time.  ``overlapping`` and ``incomplete`` count datagrams, once they
+    were put together.
+    """
+
+    columns: Sequence[str]
+    order: Sequence[str]
+    keep_first: bool = False
+    overlapping: int = 0
+    incomplete: int = 0
+    _frames: list[pl.DataFrame] = field(default_factory=list)
+    _octets: int = 0
+    _folder: tempfile.TemporaryDirectory[str] | None = None
+    _files: int = 0
+
+    @property
+    def reads(self) -> list[str]:
+        """Columns of the packet table that have to be read of fragments."""
+        return list(dict.fromkeys([*COLUMNS, *self.columns]))
+
+    def add(self, found: pl.DataFrame) -> None:
+        """Hold fragments: :attr:`reads` of the packet table, and the columns of order."""
+        if not len(found):
+            return
+        octets = None if "rest" in self.columns else HEAD
+        kept = fragments(found, octets=octets)
+        self._frames.append(kept)
+        self._octets += int(kept.estimated_size())
+        if self._octets > _MOST_OCTETS:
+            self._spill()
+
+    def whole(self) -> Iterator[pl.DataFrame]:
+        """The packets that fragments make, with the columns of order; what was held is let go."""
+        if self._folder is None:
+            yield from self._put_together(self._frames)
+        else:
+            self._spill()
+            for bucket in range(_BUCKETS):
+                paths = sorted(Path(self._folder.name).glob(f"{bucket}-*.arrow"))
+                yield from self._put_together([pl.read_ipc(path) for path in paths])
+            self._folder.cleanup()
+        self._frames, self._octets, self._folder = [], 0, None
+
+    def _spill(self) -> None:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="pcap2arrow-")
+        if not self._frames:
+            return
+        together = pl.concat(self._frames)
+        bucket = together["frag_key"].to_numpy() % _BUCKETS
+        for number in np.unique(bucket).tolist():
+            path = Path(self._folder.name, f"{number}-{self._files:06}.arrow")
+            together[np.flatnonzero(bucket == number)].write_ipc(path)
+        self._files += 1
+        self._frames, self._octets = [], 0
+
+    def _put_together(self, frames: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        if not frames:
+            return
+        table = pl.concat(frames).sort(self.order)
+        found = datagrams(table)
+        self.overlapping += found.overlapping
+        self.incomplete += len(found.unused)
+        if self.keep_first:
+            found = found.with_first((table["stop"] - table["start"]).to_numpy().astype(np.int64))
+        if len(found):
+            yield packets(table, found, list(self.columns))
