@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from queries.streams import files, naming, tables
 from queries.streams.assembly import Assembly, assemble
 from queries.streams.follow import Followed, follow
-from queries.streams.packets import Packets, grouped, in_order
+from queries.streams.packets import Packets, grouped, in_order, order_of
 from queries.streams.rules import Rules
+from queries.streams.spill import Piece, read_pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,19 @@ class Bucket:
     @classmethod
     def of(cls, frames: Sequence[pl.DataFrame], rules: Rules) -> Bucket:
         """Of frames of :func:`~queries.streams.packets.segments`, at least one."""
-        packets = grouped(in_order(frames))
+        return cls._of(grouped(in_order(frames)), rules)
+
+    @classmethod
+    def of_pieces(cls, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules) -> Bucket:
+        """Of pieces of such frames, at least one, that were parted (see :mod:`~queries.streams.spill`)."""
+        table, payload = read_pieces(pieces, schema)
+        order = order_of(table)
+        if order is not None:
+            table, payload = table[order], payload.take(order)
+        return cls._of(grouped(table, payload), rules)
+
+    @classmethod
+    def _of(cls, packets: Packets, rules: Rules) -> Bucket:
         followed = follow(packets, rules)
         return cls(packets, followed, assemble(packets, followed, rules), rules)
 
