@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from queries.streams import files, naming, tables
@@ -69,6 +70,12 @@ class Bucket:
     def digests(self) -> dict[str, list[str | None]]:
         """See :func:`~queries.streams.files.digests`."""
         return files.digests(self.packets, self.assembly, self.opened())
+
+    def runs(
+        self, most: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], pa.LargeBinaryArray]]:
+        """See :func:`~queries.streams.files.rows`: those of all streams that have a file."""
+        return files.rows(self.packets, self.assembly, np.sort(self.opened()), most)
 
     def index_lines(self, streams: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
         """Of streams, ascending, lines OFFSET|SECONDS|OCTETS, one for each segment in the order of their coming."""

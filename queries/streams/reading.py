@@ -29,6 +29,9 @@ from queries.exports import FilterSelection
 from queries.filters.compiled import Filter
 from queries.streams.packets import COLUMNS, PLACE, TURN
 
+_EXPANDS = 3
+"""How many times as large packets are in memory as in a dataset, about."""
+
 _NO_TIME = np.iinfo(np.int64).min
 
 
@@ -105,7 +108,7 @@ def _of_live(
         big = capture_row(dataset, capture)["byte_order"] == "big"
         for file in capture.files:
             if file.table == "packets":
-                yield Part(partial(_of_file, dataset, file, number, big), reading, file.size)
+                yield Part(partial(_of_file, dataset, file, number, big), reading, file.size * _EXPANDS)
     elif "frames=referenced" in options:
         yield from _of_input(Input(capture.name, capture.source.path), number, reading, units)
     else:
@@ -169,5 +172,10 @@ def _of_capture(
 
 
 def _ordered(packets: pl.DataFrame, number: int, reading: Reading) -> pl.DataFrame:
+    return ordered(packets, number, reading.columns)
+
+
+def ordered(packets: pl.DataFrame, number: int, columns: Sequence[str]) -> pl.DataFrame:
+    """Those columns of packets of one capture, the one with that ``number``, and their order."""
     turn = pl.coalesce("order_time", "time").forward_fill().dt.epoch("ns").fill_null(_NO_TIME)
-    return packets.select(*reading.columns, turn.alias(TURN), pl.lit(number, dtype=pl.UInt32).alias(PLACE))
+    return packets.select(*columns, turn.alias(TURN), pl.lit(number, dtype=pl.UInt32).alias(PLACE))

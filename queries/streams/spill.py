@@ -48,13 +48,12 @@ class Parting:
 
     def _mixed(self, table: pl.DataFrame, side: str) -> NDArray[np.uint64]:
         """A number for each endpoint that tells nothing without the key."""
-        low, high = table[f"ipv6_{side}_lo"], table[f"ipv6_{side}_hi"]
         four = table[f"ip_{side}"].fill_null(0).to_numpy().astype(np.uint64)
         found = _scattered((four << np.uint64(16) | table[f"{side}_port"].to_numpy()) ^ np.uint64(self.key))
-        for turn, half in enumerate((low, high), 1):
-            if half.null_count() < len(half):
-                key = np.uint64(self.key * (2 * turn + 1) & _WORD)
-                found = _scattered((found + key) ^ half.fill_null(0).to_numpy())
+        for turn, half in enumerate((table[f"ipv6_{side}_lo"], table[f"ipv6_{side}_hi"]), 1):
+            rows = half.is_not_null().arg_true().to_numpy()
+            key = np.uint64(self.key * (2 * turn + 1) & _WORD)
+            found[rows] = _scattered((found[rows] + key) ^ half.gather(rows).to_numpy())
         return found
 
 
