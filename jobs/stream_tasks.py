@@ -6,7 +6,7 @@ Tasks can run anywhere that reaches the sources and the folders; what they retur
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -17,7 +17,7 @@ from queries.streams.bucket import Bucket
 from queries.streams.naming import Template
 from queries.streams.packets import segments
 from queries.streams.partial import Partial, write_partial
-from queries.streams.reading import Part, Reading
+from queries.streams.reading import Part
 from queries.streams.rules import Rules
 from queries.streams.spill import Parting, Piece, Spill, memory, parted_again
 
@@ -37,6 +37,7 @@ class Outputs:
 
     @property
     def final(self) -> bool:
+        """Whether streams have their names before all buckets are done."""
         return self.template.is_of_flow
 
     def number(self, bucket: str, stream: int) -> str:
@@ -54,7 +55,9 @@ class Parted:
     tally: Tally | None
 
 
-def part_packets(parts: Sequence[Part], parting: Parting, path: str | None, rules: Rules, columns: tuple[str, ...]) -> Parted:
+def part_packets(
+    parts: Sequence[Part], parting: Parting, path: str | None, rules: Rules, columns: tuple[str, ...]
+) -> Parted:
     """Part the TCP packets of some parts into buckets: in memory, or in a new file."""
     reading = parts[0].reading.again()
     with Spill(parting, None if path is None else Path(path)) as spill:

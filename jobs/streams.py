@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from queries.filters.compiled import Filter
     from queries.streams.bucket import Bucket
     from queries.streams.naming import Template
-    from queries.streams.partial import Partial
+    from queries.streams.partial import Partial, Whole
     from queries.streams.reading import Part, Reading
     from queries.streams.rules import Rules
     from queries.streams.spill import Piece
@@ -116,7 +116,9 @@ def write_streams(
         open_executor(scheduler, workers) as (executor, workers),
     ):
         outputs = Outputs(scratch, folder, wanted, template or Template(), hashes)
-        job = _Job(list(sources), rules, chosen, outputs, executor, workers, scheduler == THREADS, sizes, watch)
+        job = _Job(
+            list(sources), rules, chosen, outputs, executor, workers, scheduler == THREADS, sizes, watch
+        )
         return job.run(tables)
 
 
@@ -171,8 +173,6 @@ class _Job:
         partials = self._put_together([piece for each in parted for piece in each.pieces])
         if partials:
             self._finish(Whole(partials), tables)
-        elif tables is not None:
-            self._finish_nothing(tables)
         return _report(partials, warnings, errors)
 
     def _columns(self) -> tuple[str, ...]:
@@ -264,9 +264,10 @@ class _Job:
         folder = Path(self.outputs.folder) if self.outputs.folder is not None else None
         for bucket, stream, name in whole.name(self.outputs.template):
             if folder is not None:
-                _move(folder / self.outputs.number(Path(whole.partials[bucket].stem).name, stream), folder / name)
-
-    def _finish_nothing(self, tables: str) -> None: ...
+                _move(
+                    folder / self.outputs.number(Path(whole.partials[bucket].stem).name, stream),
+                    folder / name,
+                )
 
 
 def _move(source: Path, target: Path) -> None:

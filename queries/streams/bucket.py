@@ -71,9 +71,7 @@ class Bucket:
         """See :func:`~queries.streams.files.digests`."""
         return files.digests(self.packets, self.assembly, self.opened())
 
-    def runs(
-        self, most: int
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], pa.LargeBinaryArray]]:
+    def runs(self, most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], pa.LargeBinaryArray]]:
         """See :func:`~queries.streams.files.rows`: those of all streams that have a file."""
         return files.rows(self.packets, self.assembly, np.sort(self.opened()), most)
 

@@ -69,7 +69,9 @@ def write_partial(
         int(streams["conflict"].sum()),
     )
     written = {STREAMS: lambda: streams, SEGMENTS: bucket.segments_table, GAPS: bucket.gaps_table}
-    keys = _order_columns(bucket, bucket.followed.streams.first).with_columns(connection=streams["connection"])
+    keys = _order_columns(bucket, bucket.followed.streams.first).with_columns(
+        connection=streams["connection"]
+    )
     for table in wanted:
         if table == OCTETS:
             counts = _write_octets(bucket, result.path(table))
@@ -172,7 +174,9 @@ class Whole:
         rows = np.empty_like(sorted_[1])
         rows[sorted_[0]] = sorted_[1]
         with pq.ParquetWriter(path, cursors[0].schema, compression="zstd") as writer:
-            for first, stop in _stretches(rows, _WRITTEN if table != OCTETS else _WRITTEN_OCTETS // _READ_OCTETS):
+            for first, stop in _stretches(
+                rows, _WRITTEN if table != OCTETS else _WRITTEN_OCTETS // _READ_OCTETS
+            ):
                 wanted = []
                 for at, number in enumerate(self.numbers):
                     a, b = np.searchsorted(number, [first, stop])

@@ -70,6 +70,7 @@ class Part:
     octets: int | None
 
     def __call__(self) -> Iterator[pl.DataFrame]:
+        """Its frames, as they are read."""
         return self.frames(self.reading)
 
 
@@ -143,9 +144,7 @@ def stored_octets(found: Input) -> int | None:
     return stamp(found.path).size
 
 
-def _of_capture(
-    found: Input, unit: Unit | None, number: int, reading: Reading
-) -> Iterator[pl.DataFrame]:
+def _of_capture(found: Input, unit: Unit | None, number: int, reading: Reading) -> Iterator[pl.DataFrame]:
     """Windows of a capture, or of one of its units; what a filter leaves out is not decoded."""
     with open_source(found.path, name=found.name) as source:
         header = read_header(source)

@@ -98,7 +98,7 @@ class Piece:
 
 
 def _fill(file: IO[bytes], target: NDArray[np.uint8]) -> None:
-    view = memoryview(target)
+    view = target.data
     while view:
         count = file.readinto(view)  # type: ignore[attr-defined]
         if not count:
@@ -157,10 +157,8 @@ class Spill:
             return
         known = table[[each.name for each in table if each.null_count() < len(each)]]
         stream = known.write_ipc_stream(None).getbuffer()
-        self.pieces.append(
-            Piece(bucket, len(table), len(octets), str(self._path), self._end, len(stream))
-        )
-        self._end += _write(self._file, stream) + _write(self._file, memoryview(octets))
+        self.pieces.append(Piece(bucket, len(table), len(octets), str(self._path), self._end, len(stream)))
+        self._end += _write(self._file, stream) + _write(self._file, octets.data)
 
 
 def _write(file: IO[bytes], octets: memoryview) -> int:
@@ -199,4 +197,3 @@ def parted_again(pieces: Sequence[Piece], schema: pl.Schema, path: Path, limit: 
             spill.add_again(*read_pieces([piece], schema))
     for bucket in sorted({piece.bucket for piece in spill.pieces}):
         yield [piece for piece in spill.pieces if piece.bucket == bucket]
-
