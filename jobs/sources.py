@@ -27,7 +27,7 @@ def check_dataset(argument: str) -> str:
     return argument
 
 
-_PROCESSES_FROM = 512 << 20  # octets
+_PROCESSES_FROM = 128 << 20  # octets
 
 
 def fitting_scheduler(sources: Iterable[str], workers: int | None) -> str:

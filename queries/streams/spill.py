@@ -129,7 +129,8 @@ class Spill:
         """Add a frame of :func:`~queries.streams.packets.segments`: it is copied."""
         numbers = self._parting.numbers(segments)
         order = np.argsort(numbers, kind="stable")
-        ordered = segments if self._parting.buckets == 1 else segments[order]
+        known = _without_nulls(segments)
+        ordered = known if self._parting.buckets == 1 else known[order]
         payload = Slices.of_arrow(ordered[PAYLOAD].to_arrow())
         self._add(ordered.drop(PAYLOAD), payload, numbers[order])
 
@@ -155,10 +156,14 @@ class Spill:
         if self._file is None:
             self.pieces.append(Piece(bucket, len(table), len(octets), held=(table, octets)))
             return
-        known = table[[each.name for each in table if each.null_count() < len(each)]]
-        stream = known.write_ipc_stream(None).getbuffer()
+        stream = _without_nulls(table).write_ipc_stream(None).getbuffer()
         self.pieces.append(Piece(bucket, len(table), len(octets), str(self._path), self._end, len(stream)))
         self._end += _write(self._file, stream) + _write(self._file, octets.data)
+
+
+def _without_nulls(table: pl.DataFrame) -> pl.DataFrame:
+    """Without columns of nothing but nulls."""
+    return table[[each.name for each in table if each.name == PAYLOAD or each.null_count() < len(each)]]
 
 
 def _write(file: IO[bytes], octets: memoryview) -> int:
