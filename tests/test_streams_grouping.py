@@ -31,13 +31,13 @@ _START = 1_700_000_000
 
 
 def _outcome(
-    sources: Sequence[Path], folder: Path, *, rules: Rules = Rules(), **settings: object
+    sources: Sequence[Path], folder: Path, *, rules: Rules | None = None, **settings: object
 ) -> list[object]:
     """Files by name and tables; without what depends on where a packet was read."""
     tables = folder / "tables"
     write_streams(
         sources,
-        rules=rules,
+        rules=rules or Rules(),
         folder=str(folder / "files"),
         tables=str(tables),
         hashes=True,
@@ -220,7 +220,7 @@ def test_hostile_streams_stay_within_bounds(kind: str, count: int, tmp_path: Pat
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (60 + count // 5_000,) * 2)
 
-    done = subprocess.run(words, capture_output=True, text=True, preexec_fn=limit)  # noqa: PLW1509
+    done = subprocess.run(words, capture_output=True, text=True, preexec_fn=limit)
     assert done.returncode == 0, done.stderr
     if kind == "terabytes of holes":
         assert f"{(count - 1) * 15_999_999} missing" in done.stdout

@@ -34,7 +34,7 @@ def connections(packets: Packets, followed: Followed) -> NDArray[np.int64]:
 
     A stream belongs to the connection that went on between its endpoints, if that has none of its direction yet.
     """
-    first = packets.table[packets.order[followed.streams.first]]
+    first = packets.table.select(TUPLE)[packets.order[followed.streams.first]]
     backward = is_backward(first)
     pairs = first.select(
         pl.when(pl.lit(pl.Series(backward))).then(pl.col(destination)).otherwise(pl.col(source)).alias(source)
@@ -83,7 +83,7 @@ def streams_table(
     streams = followed.streams
     number = np.arange(len(streams))
     first = packets.table[packets.order[streams.first]]
-    last = packets.table[packets.order[streams.last]]
+    last = packets.table.select("time")[packets.order[streams.last]]
     missing = gaps(followed, assembly, rules)
     lacking = np.zeros(len(streams), np.int64)
     np.add.at(lacking, missing.stream, missing.length)
@@ -133,7 +133,8 @@ def segments_table(packets: Packets, followed: Followed) -> pl.DataFrame:
     """
     writes = followed.writes
     order = np.argsort(writes.stream, kind="stable")
-    table = packets.table[packets.order[writes.row[order]]]
+    columns = ("time", "capture_id", "frame_number")  # no others: rows are gathered
+    table = packets.table.select(columns)[packets.order[writes.row[order]]]
     return pl.DataFrame(
         {
             "stream": writes.stream[order].astype(np.uint64),
