@@ -7,7 +7,7 @@ Run by hand, on a machine with nothing else to do::
 A capture of about ``--bytes`` octets of real traffic is built on a memory file system and converted. Then tcpflow
 writes its streams, and pcap2arrow those of the dataset as tables and as files, and those of the capture as files, in
 turn, ``--pairs`` times after a round that warms up; ratios are those of the medians.  With ``--connections``, the
-capture is instead of so many short connections, 40 packets each way, that go on side by side.  Peaks are of one process.
+capture is of so many short connections, 40 packets each way, that go on side by side.  Peaks are of one process.
 """
 
 from __future__ import annotations
