@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 from pcap2arrow.conversion.api import quick_turns
 from pcap2arrow.errors import UsageError
+
+_T = TypeVar("_T")
 
 THREADS = "threads"
 PROCESSES = "processes"
@@ -51,6 +55,24 @@ def open_executor(scheduler: str = THREADS, workers: int | None = None) -> Itera
         opened.shutdown(wait=False, cancel_futures=True)
         raise
     opened.shutdown()
+
+
+def run_all(executor: Executor, workers: int, tasks: Iterable[Callable[[], _T]]) -> Iterator[_T]:
+    """The results of tasks, in their order; not many more tasks than ``workers`` are under way at once.
+
+    Where one fails, those that have not begun are dropped, and its error is raised.
+    """
+    running: deque[Future[_T]] = deque()
+    try:
+        for task in tasks:
+            running.append(executor.submit(task))
+            if len(running) >= 2 * workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()
 
 
 def processors() -> int:

@@ -101,7 +101,7 @@ class Sessions:
 
 def find_sessions(sources: Sequence[str], captures: Sequence[Slice], idle: int) -> Sessions:
     """The sessions of slices of captures; ``sources`` are what these are read from, in the same order."""
-    reading = Reading(columns=READ)
+    reading = Reading(columns=READ, defrag=False)
     frames = [frame for part in parts(sources, reading) for frame in part()]
     times = captures[0].times.moved(captures[0].shift)
     packets = in_order(frames, [each.shift for each in captures], times.start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Iterable
 from pathlib import Path
 
 from pcap2arrow.errors import UsageError
@@ -24,3 +25,29 @@ def check_dataset(argument: str) -> str:
     if not is_dataset(argument):
         raise UsageError(f"{argument}: no dataset here")
     return argument
+
+
+_PROCESSES_FROM = 128 << 20  # octets
+
+
+def fitting_scheduler(sources: Iterable[str], workers: int | None) -> str:
+    """Processes where sources, local datasets and captures, are large, else threads.
+
+    Threads share the interpreter's lock; but processes take half a second to start, and can't read standard input.
+    """
+    from jobs.executors import PROCESSES, THREADS, processors
+
+    sources = list(sources)
+    if "-" in sources or (workers or processors()) < 2:
+        return THREADS
+    return PROCESSES if sum(map(_octets, sources)) >= _PROCESSES_FROM else THREADS
+
+
+def _octets(source: str) -> int:
+    """Octets of a local file, or of all files in a folder."""
+    path = Path(source)
+    try:
+        files = path.rglob("*") if path.is_dir() else (path,)
+        return sum(each.stat().st_size for each in files if each.is_file())
+    except OSError:
+        return 0

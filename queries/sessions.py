@@ -67,7 +67,7 @@ class Packets:
     tcp: pl.DataFrame
 
 
-READ = tuple(dict.fromkeys((*COLUMNS, "frame_number", "time")))
+READ = tuple(dict.fromkeys((*COLUMNS, *is_flow().meta.root_names(), "frame_number", "time")))
 """Columns of the packet table that sessions are found by."""
 
 

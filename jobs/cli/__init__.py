@@ -29,6 +29,9 @@ def main() -> None:
     code = _run()
     if code == INTERRUPTED:
         os._exit(code)  # not waiting for threads that still run: nothing of theirs is visible
+    if "obstore" in sys.modules:
+        sys.stderr.flush()
+        os._exit(code)  # its threads may still call into the interpreter, which must not be gone by then
     gc.freeze()  # else what is left is gone through several times
     sys.exit(code)
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jobs.cli.filters import chosen_filters, filter_options
-from jobs.cli.options import defrag_option, json_option, sources_argument
+from jobs.cli.options import defrag_option, json_option, scheduler_options, sources_argument
 
 
 @click.command(short_help="Put TCP streams together: files and tables.")
@@ -55,11 +55,19 @@ from jobs.cli.options import defrag_option, json_option, sources_argument
     "--template", metavar="TEXT", help="Names of files, with tcpflow's codes.  [default: %A.%a-%B.%b%V%v%C%c]"
 )
 @click.option("--hash", "hashes", is_flag=True, help="Put MD5 and SHA-256 into the table of streams.")
+@click.option("--octets", is_flag=True, help="Write the octets, too, into octets.parquet beside the tables.")
 @click.option(
     "--compat",
     type=click.Choice(("tcpflow",)),
     help="Follow tcpflow also where it loses or invents octets: the same files as tcpflow 1.6.1.",
 )
+@click.option(
+    "--temp-dir",
+    "temporary",
+    metavar="DIR",
+    help="Folder for what does not fit in memory.  [default: beside the output]",
+)
+@scheduler_options
 @json_option
 def command(
     sources: tuple[str, ...],
@@ -69,6 +77,10 @@ def command(
     function: str | None,
     template: str | None,
     hashes: bool,
+    octets: bool,
+    temporary: str | None,
+    scheduler: str | None,
+    workers: int | None,
     compat: str | None,
     as_json: bool,
     skip: int,
@@ -82,7 +94,8 @@ def command(
     SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input); packets of several are
     taken in the order of their times. Files have tcpflow's names: 010.000.000.001.01234-010.000.000.002.00080 from
     10.0.0.1, port 1234, to 10.0.0.2, port 80, c1 at the end of the second stream of that name. What is missing in a
-    stream is a hole in its file, and a row of gaps.parquet.
+    stream is a hole in its file, and a row of gaps.parquet; octets.parquet has a row for each run without a hole, and
+    several for long ones. Memory is bounded, whatever the size of the sources.
 
     \b
     pcap2arrow streams dataset -o streams/
@@ -90,32 +103,43 @@ def command(
     pcap2arrow streams dataset --tables tables/ --hash --limit 1000000
     pcap2arrow streams dataset -f 'port 80' -e http -o streams/ --tables tables/
     pcap2arrow streams dataset --tables tables/ --map mymodule:entropy
+    pcap2arrow streams dataset --tables tables/ --octets --scheduler processes --workers 8 --temp-dir /scratch
     """
     from jobs.cli.output import complain, print_json_line
+    from jobs.progress import watch_steps
+    from jobs.sources import fitting_scheduler
     from jobs.streams import write_streams
     from queries.streams.naming import Template
     from queries.streams.rules import Rules
 
     if folder is None and tables is None:
         raise click.UsageError("nothing to write: name a folder with -o, or with --tables")
+    if octets and tables is None:
+        raise click.UsageError("--octets: name a folder with --tables")
     chosen = chosen_filters(**filters)
     if chosen.lines is not None:
         raise click.UsageError("--filters: streams are of one filter: -f")
-    report = write_streams(
-        sources,
-        rules=Rules(skip, limit, overlap, as_tcpflow=compat is not None, defrag=defrag),
-        folder=folder,
-        tables=tables,
-        template=None if template is None else Template(template),
-        chosen=chosen.one,
-        hashes=hashes,
-        with_http=extract == "http",
-        function=function,
-    )
+    with watch_steps(as_json=as_json) as watch:
+        report = write_streams(
+            sources,
+            rules=Rules(skip, limit, overlap, as_tcpflow=compat is not None, defrag=defrag),
+            folder=folder,
+            tables=tables,
+            template=None if template is None else Template(template),
+            chosen=chosen.one,
+            hashes=hashes,
+            octets=octets,
+            with_http=extract == "http",
+            function=function,
+            scheduler=scheduler or fitting_scheduler(sources, workers),
+            workers=workers,
+            temporary=temporary,
+            watch=watch,
+        )
     for reason in (*report.warnings, *report.errors):
         complain(reason)
     if as_json:
-        print_json_line(asdict(report))
+        print_json_line({"event": "summary"} | asdict(report))
     else:
         conflicts = f", {report.conflicts} with conflicts" if report.conflicts else ""
         click.echo(

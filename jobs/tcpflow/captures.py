@@ -100,7 +100,7 @@ class _Read:
 def _read(sources: Sequence[Sequence[str]], chosen: Filter | None) -> _Read:
     found = _Read()
     for later, group in zip((0, LATER), sources, strict=True):
-        reading = Reading(columns=_COLUMNS, chosen=chosen)
+        reading = Reading(columns=_COLUMNS, chosen=chosen, defrag=False)
         for part in parts(group, reading):
             for frame in part():
                 found.frames.append(frame.with_columns(pl.col(PLACE) + later))

@@ -52,21 +52,34 @@ class Fragments:
         if not len(found):
             return
         octets = None if "rest" in self.columns else HEAD
-        kept = fragments(found, octets=octets)
-        self._frames.append(kept)
-        self._octets += int(kept.estimated_size())
+        self.take(fragments(found, octets=octets))
+
+    def take(self, held: pl.DataFrame) -> None:
+        """Hold what another one held: a frame of :meth:`release`."""
+        self._frames.append(held)
+        self._octets += int(held.estimated_size())
         if self._octets > _MOST_OCTETS:
             self._spill()
 
+    def release(self) -> Iterator[pl.DataFrame]:
+        """What is held, for another one to take; it is let go."""
+        for frames in self._groups():
+            yield from frames
+
     def whole(self) -> Iterator[pl.DataFrame]:
         """The packets that fragments make, with the columns of order; what was held is let go."""
+        for frames in self._groups():
+            yield from self._put_together(frames)
+
+    def _groups(self) -> Iterator[list[pl.DataFrame]]:
+        """Frames that have all fragments of their datagrams; they are held no longer."""
         if self._folder is None:
-            yield from self._put_together(self._frames)
+            yield self._frames
         else:
             self._spill()
             for bucket in range(_BUCKETS):
                 paths = sorted(Path(self._folder.name).glob(f"{bucket}-*.arrow"))
-                yield from self._put_together([pl.read_ipc(path) for path in paths])
+                yield [pl.read_ipc(path) for path in paths]
             self._folder.cleanup()
         self._frames, self._octets, self._folder = [], 0, None
 

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from queries.streams import files, naming, tables
 from queries.streams.assembly import Assembly, assemble
 from queries.streams.follow import Followed, follow
-from queries.streams.packets import PLACE, TURN, Packets, grouped, in_order
+from queries.streams.packets import PLACE, TURN, Packets, grouped, in_order, order_of
 from queries.streams.rules import Rules
+from queries.streams.spill import Piece, read_pieces
 
 LATER = 1 << 31
 """What is added to the places of captures that only finish streams."""
@@ -34,7 +36,19 @@ class Bucket:
     @classmethod
     def of(cls, frames: Sequence[pl.DataFrame], rules: Rules) -> Bucket:
         """Of frames of :func:`~queries.streams.packets.segments`, at least one."""
-        packets = grouped(in_order(frames))
+        return cls._of(grouped(in_order(frames)), rules)
+
+    @classmethod
+    def of_pieces(cls, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules) -> Bucket:
+        """Of pieces of such frames, at least one, that were parted (see :mod:`~queries.streams.spill`)."""
+        table, payload = read_pieces(pieces, schema)
+        order = order_of(table)
+        if order is not None:
+            table, payload = table[order], payload.take(order)
+        return cls._of(grouped(table, payload), rules)
+
+    @classmethod
+    def _of(cls, packets: Packets, rules: Rules) -> Bucket:
         followed = follow(packets, rules)
         return cls(packets, followed, assemble(packets, followed, rules), rules)
 
@@ -77,6 +91,10 @@ class Bucket:
     def digests(self) -> dict[str, list[str | None]]:
         """See :func:`~queries.streams.files.digests`."""
         return files.digests(self.packets, self.assembly, self.opened())
+
+    def runs(self, most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], pa.LargeBinaryArray]]:
+        """See :func:`~queries.streams.files.rows`: those of all streams that have a file."""
+        return files.rows(self.packets, self.assembly, np.sort(self.opened()), most)
 
     def index_lines(self, streams: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
         """Of streams, ascending, lines OFFSET|SECONDS|OCTETS, one for each segment in the order of their coming."""

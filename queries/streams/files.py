@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import ExportError
@@ -40,13 +42,29 @@ def write_files(
     Raises ExportError where a file can't be written, or is there already.
     """
     folders: set[str] = set()
-    for stream, content in contents(packets, assembly, streams):
-        name = names[stream]
-        path = folder / name
-        if "/" in name and (parent := str(path.parent)) not in folders:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            folders.add(parent)
-        _write(path, content)
+    with _opened(folder) as where:
+        for stream, content in contents(packets, assembly, streams):
+            name = names[stream]
+            parent = name.rpartition("/")[0]
+            if parent and parent not in folders:
+                (folder / parent).mkdir(parents=True, exist_ok=True)
+                folders.add(parent)
+            try:
+                _write(name, content, where)
+            except OSError as error:
+                raise ExportError(f"{folder / name}: {error.strerror}") from error
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    try:
+        where = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ExportError(f"{folder}: {error.strerror}") from error
+    try:
+        yield where
+    finally:
+        os.close(where)
 
 
 def digests(packets: Packets, assembly: Assembly, streams: NDArray[np.int64]) -> dict[str, list[str | None]]:
@@ -75,25 +93,47 @@ def contents(
     packets: Packets, assembly: Assembly, streams: NDArray[np.int64]
 ) -> Iterator[tuple[int, Content]]:
     """Streams, ascending, each with its runs of octets without a hole and where these start."""
-    held = assembly.octets
-    at = 0
+    for batch in _batches(assembly, streams):
+        runs, data = _runs(packets, assembly, batch)
+        at = 0
+        stream, place, start, end = (each.tolist() for each in runs)
+        for each in batch.tolist():
+            stop = at
+            while stop < len(stream) and stream[stop] == each:
+                stop += 1
+            yield each, [(place[k], data[start[k] : end[k]]) for k in range(at, stop)]
+            at = stop
+
+
+def rows(
+    packets: Packets, assembly: Assembly, streams: NDArray[np.int64], most: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], pa.LargeBinaryArray]]:
+    """The octets of streams, ascending, in batches of at most so many: streams, offsets, octets of runs without a hole.
+
+    A long run is in several rows.
+    """
+    for batch in _batches(assembly, streams):
+        (stream, place, start, end), data = _runs(packets, assembly, batch)
+        parts = -(-(end - start) // most)
+        run = np.repeat(np.arange(len(stream)), parts)
+        part = np.arange(len(run)) - np.repeat(np.cumsum(parts) - parts, parts)
+        begin = start[run] + part * most
+        bounds = np.append(begin, end[-1:])
+        group = begin // most
+        marks = [0, *(np.flatnonzero(group[1:] != group[:-1]) + 1).tolist(), len(run)]
+        for a, b in pairwise(marks):
+            if a < b:
+                offsets = pa.py_buffer(bounds[a : b + 1] - bounds[a])
+                octets_ = pa.py_buffer(data[bounds[a] : bounds[b]])
+                array = pa.Array.from_buffers(pa.large_binary(), b - a, [None, offsets, octets_])
+                yield stream[run[a:b]], place[run[a:b]] + part[a:b] * most, array
+
+
+def _batches(assembly: Assembly, streams: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    held, at = assembly.octets, 0
     while at < len(streams):
         stop = _batch_end(held, streams, at)
-        first, last = assembly.bounds[streams[at]], assembly.bounds[streams[stop - 1] + 1]
-        data = memoryview(octets(packets, assembly, slice(first, last)))
-        places = np.append(0, np.cumsum((assembly.end - assembly.start)[first:last]))
-        for stream in streams[at:stop].tolist():
-            yield (
-                stream,
-                _runs(
-                    assembly,
-                    int(assembly.bounds[stream]),
-                    int(assembly.bounds[stream + 1]),
-                    int(first),
-                    places,
-                    data,
-                ),
-            )
+        yield streams[at:stop]
         at = stop
 
 
@@ -115,35 +155,33 @@ def filled(content: Content) -> tuple[memoryview, str | None]:
     return memoryview(b"".join(parts)), None
 
 
+def _runs(
+    packets: Packets, assembly: Assembly, streams: NDArray[np.int64]
+) -> tuple[tuple[NDArray[np.int64], ...], memoryview]:
+    """Of streams, ascending: runs (stream, place, start in the octets, end there), and their octets together."""
+    first, stop = assembly.bounds[streams[0]], assembly.bounds[streams[-1] + 1]
+    stream, start, end = assembly.stream[first:stop], assembly.start[first:stop], assembly.end[first:stop]
+    places = np.append(0, np.cumsum(end - start))
+    opens = np.ones(len(stream), np.bool_)
+    opens[1:] = (stream[1:] != stream[:-1]) | (start[1:] != end[:-1])
+    firsts = np.flatnonzero(opens)
+    runs = stream[firsts], start[firsts], places[firsts], places[np.append(firsts[1:], len(stream))]
+    chosen = np.isin(runs[0], streams)
+    return tuple(each[chosen] for each in runs), memoryview(octets(packets, assembly, slice(first, stop)))
+
+
 def _batch_end(held: NDArray[np.int64], streams: NDArray[np.int64], at: int) -> int:
     """Streams that make up about a batch."""
     return at + max(int(np.searchsorted(np.cumsum(held[streams[at : at + _MOST_STREAMS]]), _BATCH)), 1)
 
 
-def _runs(
-    assembly: Assembly, first: int, stop: int, base: int, places: NDArray[np.int64], data: memoryview
-) -> Content:
-    """The pieces from ``first`` to ``stop``, those put together that follow one another."""
-    if first == stop:
-        return []
-    starts, ends = assembly.start[first:stop], assembly.end[first:stop]
-    marks = [0, *(np.flatnonzero(starts[1:] != ends[:-1]) + 1).tolist(), stop - first]
-    return [
-        (int(starts[a]), data[places[first - base + a] : places[first - base + b]])
-        for a, b in pairwise(marks)
-    ]
-
-
-def _write(path: Path, content: Content) -> None:
+def _write(name: str, content: Content, where: int) -> None:
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=where)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            for start, run in content:
-                _write_all(handle, run, start)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise ExportError(f"{path}: {error.strerror}") from error
+        for start, run in content:
+            _write_all(handle, run, start)
+    finally:
+        os.close(handle)
 
 
 def _write_all(handle: int, run: memoryview, offset: int) -> None:

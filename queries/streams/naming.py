@@ -129,6 +129,18 @@ class Template:
     def _whole(self) -> str:
         return self.text if "%c" in self.text or self.complete else self.text + COUNT
 
+    @property
+    def is_of_flow(self) -> bool:
+        """Whether names tell flows apart by themselves: a stream's depends on nothing but those of its flow."""
+        return self.text == DEFAULT
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the first packet that names are made of, beside endpoints and time."""
+        needed = {"V": "vlan_id", "v": "vlan_id", "E": "eth_src", "e": "eth_dst"}
+        codes = re.findall(r"%(.)", self._whole, re.DOTALL)
+        return tuple(dict.fromkeys(needed[code] for code in codes if code in needed))
+
     def expression(self) -> pl.Expr:
         """The name, from columns :data:`NEEDED` and ``count``."""
         parts = re.findall(r"%.|[^%]+|%$", self._whole, re.DOTALL)

@@ -54,6 +54,9 @@ _ENDPOINT = (
 NAMING = ("time", "eth_src", "eth_dst", "vlan_id")
 """Columns of a stream's first packet that may stand in its name."""
 
+PAYLOAD = "payload"
+"""The column of :func:`segments` with what they carried."""
+
 PLACE, TURN = "place", "turn"
 """Columns that order packets of several captures: (``turn``, ``place``, ``frame_number``)."""
 
@@ -97,7 +100,7 @@ def segments(packets: pl.DataFrame, rules: Rules) -> pl.DataFrame:
         .with_columns(
             pl.col("rest")
             .bin.slice(0, pl.min_horizontal("payload_len", (seen - header_len).clip(0)))
-            .alias("payload")
+            .alias(PAYLOAD)
         )
         .drop("rest", "payload_len", "ip_proto", "l4_proto", "filter_len", "transport_offset")
         .collect()
@@ -107,8 +110,18 @@ def segments(packets: pl.DataFrame, rules: Rules) -> pl.DataFrame:
 def in_order(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Frames of :func:`segments` together, in the order of the whole."""
     together = pl.concat(frames)
-    keys = [TURN, PLACE, "frame_number"]
-    return together if together.select(keys).equals(together.select(keys).sort(keys)) else together.sort(keys)
+    order = order_of(together)
+    return together if order is None else together[order]
+
+
+def order_of(table: pl.DataFrame) -> NDArray[np.int64] | None:
+    """The rows of a frame of :func:`segments` in the order of the whole; None where that is theirs."""
+    turn, place, frame = (table[name].to_numpy() for name in (TURN, PLACE, "frame_number"))
+    same_turn, same_place = turn[1:] == turn[:-1], place[1:] == place[:-1]
+    later = (turn[1:] > turn[:-1]) | (same_turn & (place[1:] > place[:-1]))
+    if (later | (same_turn & same_place & (frame[1:] > frame[:-1]))).all():
+        return None
+    return np.lexsort((frame, place, turn))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +154,16 @@ class Packets:
         return np.repeat(np.arange(self.flows), np.diff(self.bounds))
 
 
-def grouped(table: pl.DataFrame) -> Packets:
-    """Group packets, a frame of :func:`segments`, by flow."""
+def grouped(table: pl.DataFrame, payload: Slices | None = None) -> Packets:
+    """Group packets, a frame of :func:`segments`, by flow; what they carried may be apart from it."""
+    if payload is None:
+        payload = Slices.of_arrow(table[PAYLOAD].to_arrow())
     key = _flow_key(table)
     order = np.argsort(key, kind="stable")
     starts = _starts(key[order])
     if not _same_flows(table, order, starts):
         order, starts = _by_tuple(table)
-    payload = Slices.of_arrow(table["payload"].to_arrow()).take(order)
+    payload = payload.take(order)
     return Packets(
         bounds=np.append(starts, len(order)),
         order=order,
@@ -156,7 +171,7 @@ def grouped(table: pl.DataFrame) -> Packets:
         flags=(table["tcp_flags"].to_numpy()[order] & (FIN | SYN | RST | ACK)).astype(np.uint8),
         length=payload.ends - payload.starts,
         payload=payload,
-        table=table.drop("payload", "flow_hash", "tcp_seq", "tcp_flags"),
+        table=table.drop(PAYLOAD, "flow_hash", "tcp_seq", "tcp_flags", strict=False),
     )
 
 

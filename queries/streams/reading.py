@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -17,11 +18,12 @@ from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import UsageError
-from pcap2arrow.inputs import find_captures
+from pcap2arrow.inputs import Input, find_captures
 from pcap2arrow.reading.files import nulls, read_frame
 from pcap2arrow.savefile.pcapng import SectionState, starts_section
 from pcap2arrow.savefile.reader import Position, read_header
-from pcap2arrow.savefile.source import open_source
+from pcap2arrow.savefile.source import STANDARD_INPUT, compression_of, open_source, peek_stored, stamp
+from pcap2arrow.urls import is_url
 from pcap2arrow.writing.original import capture_row
 from queries.exports import FilterSelection
 from queries.filters.compiled import Filter
@@ -33,6 +35,9 @@ CHOSEN, OF_FRAGMENTS = "chosen", "of_fragments"
 """Columns of readings that are flagged."""
 
 _TIMES = ("time", "order_time")
+_EXPANDS = 3
+"""How many times as large packets are in memory as in a dataset, about."""
+
 _NO_TIME = np.iinfo(np.int64).min
 
 
@@ -43,12 +48,14 @@ class Reading:
     With ``defrag``, fragments are put together first; where a filter chooses, what it left only the first fragment of
     is that fragment.  With ``flagged`` it leaves nothing out: the column :data:`CHOSEN` says what it selects (or any
     fragment of it), and :data:`OF_FRAGMENTS` is the ``frag_key`` of what fragments make, null of others.
-    ``errors`` are what was wrong in captures, once the parts were read.
+    With ``views``, octets of a frame count only until the next one is asked for: they are not copied.  ``errors`` are
+    what was wrong in captures, once the parts were read.
     """
 
     columns: Sequence[str] = COLUMNS
     chosen: Filter | None = None
     where: pl.Expr | None = None
+    views: bool = False
     errors: list[str] = field(default_factory=list)
     defrag: bool = True
     flagged: bool = False
@@ -64,10 +71,38 @@ class Reading:
         )
         self.fragments = held if self.defrag else None
 
+    def again(self) -> Reading:
+        """The same, with nothing read yet."""
+        return Reading(
+            self.columns, self.chosen, self.where, self.views, defrag=self.defrag, flagged=self.flagged
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Packets of one capture: frames of them, when it is called; ``octets`` says how many it is read from, about.
+
+    The octets of what has to be decompressed first are not known: None.  The one that ``is_last`` is what fragments in
+    all others make: its reading has to have read these, or to have been given the fragments that others held.
+    """
+
+    frames: Callable[[Reading], Iterator[pl.DataFrame]]
+    reading: Reading
+    octets: int | None
+    is_last: bool = False
+
+    def __call__(self) -> Iterator[pl.DataFrame]:
+        """Its frames, as they are read."""
+        return self.frames(self.reading)
+
+
+Units = Callable[[Input], Sequence[Unit]]
+"""Units that a capture is read in; none: it is read as a whole."""
+
 
 def parts(
-    sources: Iterable[str | os.PathLike[str]], reading: Reading
-) -> Iterator[Callable[[], Iterator[pl.DataFrame]]]:
+    sources: Iterable[str | os.PathLike[str]], reading: Reading, *, units: Units = lambda found: ()
+) -> Iterator[Part]:
     """Parts of the sources' packet tables, each to be read when it is called; a part is of one capture.
 
     Frames have the columns asked for, :data:`PLACE` (the capture's place among all) and :data:`TURN` (the greatest time
@@ -82,16 +117,14 @@ def parts(
             dataset = open_dataset(source)
             live = {each.capture_id: each for each in dataset.snapshot().ordered()}.values()
             for capture in live:
-                yield from _of_live(dataset, capture, number, reading)
+                yield from _of_live(dataset, capture, number, reading, units)
                 number += 1
         else:
             for found in find_captures([source]).captures:
-                yield lambda path=found.path, name=found.name, number=number: _of_capture(  # type: ignore[misc]
-                    path, name, number, reading
-                )
+                yield from _of_input(found, number, reading, units)
                 number += 1
     if reading.fragments is not None:
-        yield lambda: _of_fragments(reading)
+        yield Part(_of_fragments, reading, 0, is_last=True)
 
 
 def _of_fragments(reading: Reading) -> Iterator[pl.DataFrame]:
@@ -103,22 +136,22 @@ def _of_fragments(reading: Reading) -> Iterator[pl.DataFrame]:
 
 
 def _of_live(
-    dataset: Dataset, capture: LiveCapture, number: int, reading: Reading
-) -> Iterator[Callable[[], Iterator[pl.DataFrame]]]:
+    dataset: Dataset, capture: LiveCapture, number: int, reading: Reading, units: Units
+) -> Iterator[Part]:
     options = capture.options.split()
     if "frames=stored" in options:
         big = capture_row(dataset, capture)["byte_order"] == "big"
         for file in capture.files:
             if file.table == "packets":
-                yield lambda file=file: _of_file(dataset, file, number, reading, big_endian=big)  # type: ignore[misc]
+                yield Part(partial(_of_file, dataset, file, number, big), reading, file.size * _EXPANDS)
     elif "frames=referenced" in options:
-        yield lambda: _of_capture(capture.source.path, capture.name, number, reading)
+        yield from _of_input(Input(capture.name, capture.source.path), number, reading, units)
     else:
         raise UsageError(f"{capture.name}: converted with --frames none: there are no octets of streams")
 
 
 def _of_file(
-    dataset: Dataset, file: DataFile, number: int, reading: Reading, *, big_endian: bool
+    dataset: Dataset, file: DataFile, number: int, big_endian: bool, reading: Reading
 ) -> Iterator[pl.DataFrame]:
     mask = None
     if reading.selection is not None:
@@ -133,22 +166,38 @@ def _of_file(
     yield _kept(found, mask, number, reading)
 
 
-def _of_capture(path: str, name: str, number: int, reading: Reading) -> Iterator[pl.DataFrame]:
-    """Windows of a capture; what a filter leaves out is not decoded."""
-    with open_source(path, name=name) as source:
+def _of_input(found: Input, number: int, reading: Reading, units: Units) -> Iterator[Part]:
+    planned = units(found)
+    for unit in planned:
+        octets = unit.end - unit.begin.offset
+        yield Part(partial(_of_capture, found, unit, number), reading, octets)
+    if not planned:
+        yield Part(partial(_of_capture, found, None, number), reading, stored_octets(found))
+
+
+def stored_octets(found: Input) -> int | None:
+    """Octets of a capture that can be read at any place; None where it has to be fetched or decompressed first."""
+    if found.path == STANDARD_INPUT or is_url(found.path) or compression_of(peek_stored(found.path)):
+        return None
+    return stamp(found.path).size
+
+
+def _of_capture(found: Input, unit: Unit | None, number: int, reading: Reading) -> Iterator[pl.DataFrame]:
+    """Windows of a capture, or of one of its units; what a filter leaves out is not decoded."""
+    with open_source(found.path, name=found.name) as source:
         header = read_header(source)
         first = starts_section(source.read(0, 12)) if header is None else None
         big_endian = (header.order if header is not None else first or SectionState().order) == ">"
-        everything = Unit(0, "", Position(0), source.size, 0, 1, None)
-        for placed, window in place(source, header, everything):
+        unit = unit or Unit(0, "", Position(0), source.size, 0, 1, None)
+        for placed, window in place(source, header, unit):
             chosen = None
             if reading.selection is not None:
                 chosen = reading.selection.of_records(placed.records, big_endian=big_endian)[:, 0]
                 placed = placed if reading.flagged else placed.rows(chosen)
             if len(placed):
-                found = pl.from_arrow(packet_rows(placed, capture_id=0))
-                assert isinstance(found, pl.DataFrame)
-                yield _kept(found, chosen, number, reading)
+                rows = pl.from_arrow(packet_rows(placed, capture_id=0, views=reading.views))
+                assert isinstance(rows, pl.DataFrame)
+                yield _kept(rows, chosen, number, reading)
             reading.errors += [
                 f"{source.name}: offset {gap.offset}: {gap.reason}" for gap in window.gaps if gap.reason
             ]
@@ -178,13 +227,14 @@ def _kept(
         and packets["frag_key"].null_count() < len(packets)
     ):
         held = packets.filter(is_fragment())
-        reading.fragments.add(_ordered(held, number, [*reading.fragments.reads, *flags]))
+        reading.fragments.add(ordered(held, number, [*reading.fragments.reads, *flags]))
         packets = packets.filter(~is_fragment())
     if reading.where is not None and (reading.flagged or "header" in packets):
         packets = packets.filter(reading.where)
-    return _ordered(packets, number, [*reading.columns, *flags])
+    return ordered(packets, number, [*reading.columns, *flags])
 
 
-def _ordered(packets: pl.DataFrame, number: int, columns: Sequence[str]) -> pl.DataFrame:
+def ordered(packets: pl.DataFrame, number: int, columns: Sequence[str]) -> pl.DataFrame:
+    """Those columns of packets of one capture, the one with that ``number``, and their order."""
     turn = pl.coalesce("order_time", "time").forward_fill().dt.epoch("ns").fill_null(_NO_TIME)
     return packets.select(*columns, turn.alias(TURN), pl.lit(number, dtype=pl.UInt32).alias(PLACE))

@@ -34,29 +34,32 @@ def connections(packets: Packets, followed: Followed) -> NDArray[np.int64]:
 
     A stream belongs to the connection that went on between its endpoints, if that has none of its direction yet.
     """
-    first = packets.table[packets.order[followed.streams.first]]
+    first = packets.table.select(TUPLE)[packets.order[followed.streams.first]]
     backward = is_backward(first)
-    pair = first.select(
-        pl.struct(
-            pl.when(pl.lit(pl.Series(backward)))
-            .then(pl.col(destination))
-            .otherwise(pl.col(source))
-            .alias(source)
-            for source, destination in zip(TUPLE, SWAPPED, strict=True)
-        ).alias("pair")
-    ).to_series()
-    groups = pl.DataFrame({"pair": pair}).with_row_index("stream").group_by("pair", maintain_order=True)
-    members = groups.agg("stream")["stream"]
+    pairs = first.select(
+        pl.when(pl.lit(pl.Series(backward))).then(pl.col(destination)).otherwise(pl.col(source)).alias(source)
+        for source, destination in zip(TUPLE, SWAPPED, strict=True)
+    )
+    groups = pairs.with_row_index("stream").group_by(TUPLE, maintain_order=True).agg("stream")["stream"]
+    streams, size = groups.explode().to_numpy().astype(np.int64), groups.list.len().to_numpy()
+    firsts = np.cumsum(size) - size
     leader = np.empty(len(first), np.int64)
-    for streams in members.to_list():
-        seen = [-1, -1]
-        for stream in streams:
-            side = int(backward[stream])
-            other = seen[1 - side]
-            is_new = other < 0 or (seen[side] >= 0 and leader[seen[side]] == leader[other])
-            leader[stream] = stream if is_new else leader[other]
-            seen[side] = stream
+    leader[streams] = np.repeat(streams[firsts], size)
+    many = (size > 2) | ((size == 2) & (backward[streams[firsts]] == backward[streams[firsts + size - 1]]))
+    for at, count in zip(firsts[many].tolist(), size[many].tolist(), strict=True):
+        _lead(streams[at : at + count].tolist(), backward, leader)
     return np.unique(leader, return_inverse=True)[1]
+
+
+def _lead(streams: Sequence[int], backward: NDArray[np.bool_], leader: NDArray[np.int64]) -> None:
+    """Find the first stream of each connection between two endpoints, of their streams in order."""
+    seen = [-1, -1]
+    for stream in streams:
+        side = int(backward[stream])
+        other = seen[1 - side]
+        is_new = other < 0 or (seen[side] >= 0 and leader[seen[side]] == leader[other])
+        leader[stream] = stream if is_new else leader[other]
+        seen[side] = stream
 
 
 def streams_table(
@@ -80,7 +83,7 @@ def streams_table(
     streams = followed.streams
     number = np.arange(len(streams))
     first = packets.table[packets.order[streams.first]]
-    last = packets.table[packets.order[streams.last]]
+    last = packets.table.select("time")[packets.order[streams.last]]
     missing = gaps(followed, assembly, rules)
     lacking = np.zeros(len(streams), np.int64)
     np.add.at(lacking, missing.stream, missing.length)
@@ -130,7 +133,8 @@ def segments_table(packets: Packets, followed: Followed) -> pl.DataFrame:
     """
     writes = followed.writes
     order = np.argsort(writes.stream, kind="stable")
-    table = packets.table[packets.order[writes.row[order]]]
+    columns = ("time", "capture_id", "frame_number")  # no others: rows are gathered
+    table = packets.table.select(columns)[packets.order[writes.row[order]]]
     return pl.DataFrame(
         {
             "stream": writes.stream[order].astype(np.uint64),

@@ -6,12 +6,12 @@ before that have places below 0.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from sortedcontainers import SortedDict
 
 from queries.streams.overlap import Pieces, pieces
 from queries.streams.packets import FIN, RST, SYN, Packets
@@ -294,8 +294,7 @@ class Covered:
 
     def __init__(self) -> None:
         self.octets = 0
-        self._starts: list[int] = []
-        self._ends: list[int] = []
+        self._ends: SortedDict[int, int] = SortedDict()  # of each interval, by its start
 
     @classmethod
     def of(cls, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Covered:
@@ -306,17 +305,24 @@ class Covered:
             begins, ends = starts[order], np.maximum.accumulate((starts + lengths)[order])
             opens = np.append(True, begins[1:] > ends[:-1])
             firsts = np.flatnonzero(opens)
-            covered._starts = begins[firsts].tolist()
-            covered._ends = ends[np.append(firsts[1:], len(begins)) - 1].tolist()
-            covered.octets = sum(covered._ends) - sum(covered._starts)
+            begins, ends = begins[firsts], ends[np.append(firsts[1:], len(begins)) - 1]
+            covered._ends = SortedDict(zip(begins.tolist(), ends.tolist(), strict=True))
+            covered.octets = int((ends - begins).sum())
         return covered
 
     def add(self, start: int, end: int) -> None:
         """Add the places from ``start`` to ``end``."""
-        first = bisect_left(self._ends, start)
-        stop = bisect_right(self._starts, end)
-        if first < stop:
-            start, end = min(start, self._starts[first]), max(end, self._ends[stop - 1])
-        self.octets += end - start - sum(self._ends[first:stop]) + sum(self._starts[first:stop])
-        self._starts[first:stop] = [start]
-        self._ends[first:stop] = [end]
+        known = self._ends
+        at = max(known.bisect_right(start) - 1, 0)
+        while at < len(known):
+            first, last = known.peekitem(at)
+            if first > end:
+                break
+            if last < start:
+                at += 1
+                continue
+            start, end = min(start, first), max(end, last)
+            self.octets -= last - first
+            del known[first]
+        known[start] = end
+        self.octets += end - start

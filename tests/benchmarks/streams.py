@@ -2,19 +2,22 @@
 
 Run by hand, on a machine with nothing else to do::
 
-    python tests/benchmarks/streams.py [--bytes 1e9] [--pairs 3]
+    python tests/benchmarks/streams.py [--bytes 1e9] [--pairs 3] [--connections 30000]
 
 A capture of about ``--bytes`` octets of real traffic is built on a memory file system and converted. Then tcpflow
 writes its streams, and pcap2arrow those of the dataset as tables and as files, and those of the capture as files, in
-turn, ``--pairs`` times after a round that warms up; ratios are those of the medians.
+turn, ``--pairs`` times after a round that warms up; ratios are those of the medians.  With ``--connections``, the
+capture is of so many short connections, 40 packets each way, that go on side by side.  Peaks are of one process.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
+import numpy as np
 from measure import (
     Command,
     Figure,
@@ -29,6 +32,12 @@ from measure import (
     workplace,
 )
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests import tcp
+from tests.blocks import pcap_header
+
+_AT_ONCE = 100  # connections
+
 
 def commands(folder: Path, capture: Path, dataset: Path) -> dict[str, Command]:
     """Commands to measure, by name."""
@@ -42,6 +51,39 @@ def commands(folder: Path, capture: Path, dataset: Path) -> dict[str, Command]:
             ours("flows", dataset, "-o", folder / "c.parquet"), folder / "c.parquet"
         ),
     }
+
+
+def build_connections(target: Path, connections: int) -> Path:
+    """A capture of connections, each of 40 segments each way of 500 octets, a hundred at a time."""
+    frame = np.frombuffer(tcp.Segment(0, bytes(500)).frame(), np.uint8)
+    count = 80
+    with target.open("wb") as file:
+        file.write(pcap_header("<"))
+        for first in range(0, connections, _AT_ONCE):
+            here = np.arange(first, min(first + _AT_ONCE, connections))
+            turn, who = np.divmod(np.arange(len(here) * count), len(here))
+            backward = turn % 2 == 1
+            record = np.empty((len(turn), 16 + len(frame)), np.uint8)
+            record[:, 16:] = frame
+            time = (first * count + np.arange(len(turn))) * 4
+
+            def put(at: int, values: np.ndarray, kind: str) -> None:
+                octets = values.astype(kind).view(np.uint8).reshape(len(values), -1)
+                record[:, at : at + octets.shape[1]] = octets  # noqa: B023
+
+            put(0, 1_700_000_000 + time // 10**6, "<u4")
+            put(4, time % 10**6, "<u4")
+            put(8, np.full(len(turn), len(frame)), "<u4")
+            put(12, np.full(len(turn), len(frame)), "<u4")
+            address, server = (10 << 24) + here[who] // 50_000, np.full(len(turn), (11 << 24) + 1)
+            port = 1024 + here[who] % 50_000
+            put(42, np.where(backward, server, address), ">u4")
+            put(46, np.where(backward, address, server), ">u4")
+            put(50, np.where(backward, 80, port), ">u2")
+            put(52, np.where(backward, port, 80), ">u2")
+            put(54, 1 + turn // 2 * 500, ">u4")
+            file.write(record.tobytes())
+    return target
 
 
 def figures(medians: dict[str, Run]) -> list[Figure]:
@@ -61,10 +103,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bytes", type=float, default=1e9, help="octets of the capture (default 1e9)")
     parser.add_argument("--pairs", type=int, default=3, help="rounds after the one that warms up (default 3)")
+    parser.add_argument("--connections", type=int, help="short connections instead of real traffic")
     options = parser.parse_args()
     need("tcpflow")
     with workplace() as folder:
-        capture, dataset = build_capture(folder / "large.pcap", options.bytes), folder / "dataset"
+        capture, dataset = folder / "large.pcap", folder / "dataset"
+        if options.connections:
+            build_connections(capture, options.connections)
+        else:
+            build_capture(capture, options.bytes)
         run(Command(ours("convert", capture, "-o", dataset, "--workers", "2"), dataset))
         print(f"processors {os.cpu_count()}, load {os.getloadavg()[0]:.2f}, pairs {options.pairs}")
         print(f"{capture.name}: {size_of(capture) / 1e6:.0f} MB")

@@ -1,0 +1,127 @@
+"""What workers do for streams: part packets into buckets, then put the streams of each bucket together.
+
+Tasks can run anywhere that reaches the sources and the folders; what they return is short, never packets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from pcap2arrow.errors import DatasetError, FormatError, LimitError, SourceError
+from queries.select import Tally
+from queries.streams.bucket import Bucket
+from queries.streams.naming import Template
+from queries.streams.packets import segments
+from queries.streams.partial import Partial, write_partial
+from queries.streams.reading import Part, Reading
+from queries.streams.rules import Rules
+from queries.streams.spill import Parting, Piece, Spill, memory, parted_again
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What is made of streams: files in ``folder``, the tables that are named, hashes; ``temporary`` is for the rest.
+
+    Where names have to wait for all streams (``final`` is False), files have numbers for the time being.
+    """
+
+    temporary: str
+    folder: str | None
+    tables: tuple[str, ...]
+    template: Template
+    hashes: bool
+
+    @property
+    def final(self) -> bool:
+        """Whether streams have their names before all buckets are done."""
+        return self.template.is_of_flow
+
+    def number(self, bucket: str, stream: int) -> str:
+        """What a file is called until it has its name."""
+        return f"{bucket}.{stream}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """Packets in buckets, of so many octets of sources; what was wrong in these, and what a filter saw.
+
+    ``fragments`` are held back: frames, or files of them.
+    """
+
+    pieces: tuple[Piece, ...]
+    fragments: tuple[str | pl.DataFrame, ...]
+    octets: int
+    errors: tuple[str, ...]
+    tally: Tally | None
+
+
+def part_packets(
+    parts: Sequence[Part],
+    begin: Callable[[], Reading],
+    parting: Parting,
+    path: str | None,
+    rules: Rules,
+    columns: tuple[str, ...],
+) -> Parted:
+    """Part the TCP packets of some parts into buckets: in memory, or in a new file."""
+    reading = begin()
+    with Spill(parting, None if path is None else Path(path)) as spill:
+        for part in parts:
+            try:
+                for frame in part.frames(reading):
+                    found = segments(frame, rules).select(columns)
+                    if len(found):
+                        spill.add(found)
+            except (FormatError, SourceError, LimitError, DatasetError) as error:
+                reading.errors.append(str(error))
+    tally = None if reading.selection is None else reading.selection.tally
+    octets = sum(part.octets or 0 for part in parts)
+    return Parted(tuple(spill.pieces), tuple(_fragments(reading, path)), octets, tuple(reading.errors), tally)
+
+
+def _fragments(reading: Reading, path: str | None) -> Iterator[str | pl.DataFrame]:
+    """Fragments that were held back, in files beside ``path``."""
+    released = () if reading.fragments is None else reading.fragments.release()
+    for number, held in enumerate(released):
+        if path is None:
+            yield held
+        else:
+            file = f"{path}.{number}.fragments"
+            held.write_ipc(file)
+            yield file
+
+
+def put_together(
+    name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs, most: int
+) -> list[Partial]:
+    """Write the streams of a bucket; of one that takes more memory than ``most``, part by part."""
+    found = []
+    for number, some in enumerate(_fitting(pieces, schema, rules, outputs, name, most)):
+        bucket = Bucket.of_pieces(some, schema, rules)
+        found.append(_write(f"{name}-{number}", bucket, outputs))
+    return found
+
+
+def _fitting(
+    pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs, name: str, most: int
+) -> Iterator[Sequence[Piece]]:
+    if rules.as_tcpflow or memory(pieces) <= most or len(pieces) == 0:
+        yield pieces
+        return
+    path = Path(outputs.temporary, f"{name}.again")
+    yield from parted_again(pieces, schema, path, most)
+    path.unlink()
+
+
+def _write(name: str, bucket: Bucket, outputs: Outputs) -> Partial:
+    given = bucket.names(outputs.template) if outputs.final else None
+    if outputs.folder is not None:
+        numbers = given or {each: outputs.number(name, each) for each in bucket.opened().tolist()}
+        bucket.write_files(numbers, Path(outputs.folder))
+    return write_partial(
+        bucket, str(Path(outputs.temporary, name)), outputs.tables, given=given, hashes=outputs.hashes
+    )

@@ -1,0 +1,263 @@
+"""Tables of streams bucket by bucket, and how they become those of the whole.
+
+A bucket numbers its streams from 0 in the order of their first packets.  In the tables of the whole all streams are
+numbered so, and rows of a stream keep their order.  No more is in memory at once than batches of rows and a few numbers
+of each stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from queries.streams.bucket import Bucket
+from queries.streams.naming import Template, names
+from queries.streams.packets import PLACE, TURN
+from queries.streams.tables import naming_columns
+
+Ints = NDArray[np.int64]
+
+STREAMS, SEGMENTS, GAPS, OCTETS = "streams", "segments", "gaps", "octets"
+_KEYS, _NAMING = "keys", "naming"
+_ORDER = (TURN, PLACE, "frame_number")
+_READ = 1 << 13  # rows of a bucket's table that are read at once
+_READ_OCTETS = 1 << 20
+_WRITTEN = 1 << 18  # rows of a table that are written at once
+_WRITTEN_OCTETS = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Tables of a bucket with so many ``streams``, in files that begin with ``stem``; what they say in all."""
+
+    stem: str
+    streams: int
+    files: int = 0
+    octets: int = 0
+    missing: int = 0
+    conflicts: int = 0
+
+    def path(self, table: str) -> str:
+        """The file of a table."""
+        return f"{self.stem}.{table}"
+
+
+def write_partial(
+    bucket: Bucket, stem: str, wanted: Iterable[str], *, given: Mapping[int, str] | None, hashes: bool
+) -> Partial:
+    """Write what the tables ``wanted`` need of a bucket; ``given`` are names of its streams.
+
+    Where these have to wait for other buckets (None), what they are made of is written, too.
+    """
+    opened = bucket.opened()
+    names_ = given if given is not None else dict.fromkeys(opened.tolist(), "")
+    streams = bucket.streams_table(names_, hashes=hashes)
+    result = Partial(
+        stem,
+        len(streams),
+        len(opened),
+        int(streams["octets"].sum()),
+        int(streams["missing"].sum()),
+        int(streams["conflict"].sum()),
+    )
+    written = {STREAMS: lambda: streams, SEGMENTS: bucket.segments_table, GAPS: bucket.gaps_table}
+    keys = _order_columns(bucket, bucket.followed.streams.first).with_columns(
+        connection=streams["connection"]
+    )
+    for table in wanted:
+        if table == OCTETS:
+            counts = _write_octets(bucket, result.path(table))
+        else:
+            rows = written[table]()
+            counts = np.bincount(rows["stream"].to_numpy().astype(np.int64), minlength=len(streams))
+            _write_rows(rows, result.path(table))
+        keys = keys.with_columns(pl.Series(table, counts))
+    if given is None:
+        columns = naming_columns(bucket.packets, bucket.followed, opened).drop(_ORDER)
+        order = _order_columns(bucket, bucket.followed.streams.opening[opened])
+        _write_rows(pl.concat([columns, order], how="horizontal"), result.path(_NAMING))
+    _write_rows(keys, result.path(_KEYS))
+    return result
+
+
+def _order_columns(bucket: Bucket, rows: Ints) -> pl.DataFrame:
+    return bucket.packets.table.select(_ORDER)[bucket.packets.order[rows]]
+
+
+def _write_rows(rows: pl.DataFrame, path: str) -> None:
+    table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+    with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=_READ)
+
+
+def _write_octets(bucket: Bucket, path: str) -> Ints:
+    """Runs of octets without a hole, long ones in several rows; the result says how many rows a stream has."""
+    counts = np.zeros(len(bucket.followed.streams), np.int64)
+    with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, OCTETS_SCHEMA) as writer:
+        for stream, offset, octets in bucket.runs(_READ_OCTETS):
+            np.add.at(counts, stream, 1)
+            writer.write_batch(
+                pa.record_batch(
+                    [stream.astype(np.uint64), offset.astype(np.uint64), octets], schema=OCTETS_SCHEMA
+                )
+            )
+    return counts
+
+
+OCTETS_SCHEMA = pa.schema([("stream", pa.uint64()), ("offset", pa.uint64()), ("octets", pa.large_binary())])
+"""Octets of streams: those from ``offset`` on of ``stream``."""
+
+
+@dataclass(slots=True)
+class Whole:
+    """Partial tables together, with all streams numbered in the order of their first packets.
+
+    ``numbers`` are those of each bucket's streams, ``connections`` those of their connections; ``names`` of each
+    bucket's streams are known where these had to wait for others.
+    """
+
+    partials: Sequence[Partial]
+    numbers: list[Ints] = field(init=False)
+    connections: list[Ints] = field(init=False)
+    names: list[dict[int, str]] = field(default_factory=list)
+    _keys: list[pl.DataFrame] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._keys = [_read(each.path(_KEYS)) for each in self.partials]
+        self.numbers = _split(_ranks(self._keys), [len(each) for each in self._keys])
+        leaders = [
+            number[np.unique(keys["connection"].to_numpy(), return_index=True)[1]]
+            for number, keys in zip(self.numbers, self._keys, strict=True)
+        ]
+        known = np.sort(np.concatenate(leaders))
+        self.connections = [
+            np.searchsorted(known, leader)[keys["connection"].to_numpy()]
+            for leader, keys in zip(leaders, self._keys, strict=True)
+        ]
+
+    def name(self, template: Template) -> Iterator[tuple[int, int, str]]:
+        """Name the streams that have a file, in the order in which they open: (bucket, stream there, name)."""
+        frames = []
+        for at, partial in enumerate(self.partials):
+            naming = _read(partial.path(_NAMING))
+            stream = naming["number"].to_numpy()
+            frames.append(
+                naming.with_columns(
+                    pl.lit(at).alias("bucket"),
+                    pl.Series("stream", stream),
+                    pl.Series("number", self.numbers[at][stream]),
+                    pl.Series("connection", self.connections[at][stream]),
+                )
+            )
+        opened = pl.concat(frames, how="diagonal_relaxed").sort(_ORDER)
+        self.names = [{} for _ in self.partials]
+        for bucket, stream, name in zip(
+            opened["bucket"].to_list(), opened["stream"].to_list(), names(opened, template), strict=True
+        ):
+            self.names[bucket][stream] = name
+            yield bucket, stream, name
+
+    def write(self, table: str, path: Path) -> None:
+        """Write a table of the whole to a Parquet file."""
+        cursors = [_Cursor(each.path(table)) for each in self.partials]
+        counts = [keys[table].to_numpy() for keys in self._keys]
+        ends = [np.append(0, np.cumsum(count)) for count in counts]
+        sorted_ = [np.concatenate(each) for each in (self.numbers, counts)]
+        rows = np.empty_like(sorted_[1])
+        rows[sorted_[0]] = sorted_[1]
+        with pq.ParquetWriter(path, cursors[0].schema, compression="zstd") as writer:
+            for first, stop in _stretches(
+                rows, _WRITTEN if table != OCTETS else _WRITTEN_OCTETS // _READ_OCTETS
+            ):
+                wanted = []
+                for at, number in enumerate(self.numbers):
+                    a, b = np.searchsorted(number, [first, stop])
+                    wanted.append(int(ends[at][b] - ends[at][a]))
+                self._write_stretch(table, cursors, wanted, writer)
+
+    def _write_stretch(
+        self, table: str, cursors: list[_Cursor], wanted: list[int], writer: pq.ParquetWriter
+    ) -> None:
+        """Write so many more rows of each bucket; many of one alone as they come."""
+        busy = [at for at, count in enumerate(wanted) if count]
+        if len(busy) == 1:
+            for rows in cursors[busy[0]].take(wanted[busy[0]]):
+                writer.write_table(_arrow(self._renumbered(table, busy[0], rows)))
+            return
+        frames = [self._renumbered(table, at, rows) for at in busy for rows in cursors[at].take(wanted[at])]
+        if frames:
+            together = pl.concat(frames)
+            order = np.argsort(together["stream"].to_numpy(), kind="stable")
+            writer.write_table(_arrow(together[order]))
+
+    def _renumbered(self, table: str, at: int, rows: pl.DataFrame) -> pl.DataFrame:
+        stream = rows["stream"].to_numpy()
+        changed = [pl.Series("stream", self.numbers[at][stream].astype(np.uint64))]
+        if table == STREAMS:
+            changed.append(pl.Series("connection", self.connections[at][stream].astype(np.uint64)))
+            if self.names:
+                known = self.names[at]
+                changed.append(pl.Series("name", [known.get(each) for each in stream.tolist()], pl.String))
+        return rows.with_columns(changed)
+
+
+def _ranks(keys: Sequence[pl.DataFrame]) -> Ints:
+    """The place of each stream among all."""
+    columns = [np.concatenate([each[name].to_numpy() for each in keys]) for name in _ORDER]
+    order = np.lexsort(columns[::-1])
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks
+
+
+def _split(values: Ints, sizes: Sequence[int]) -> list[Ints]:
+    return np.split(values, np.cumsum(sizes)[:-1])
+
+
+def _stretches(rows: Ints, most: int) -> Iterator[tuple[int, int]]:
+    """Streams in a row that have about so many rows together, as (first, behind the last)."""
+    group = (np.cumsum(rows) - rows) // most
+    marks = [0, *(np.flatnonzero(group[1:] != group[:-1]) + 1).tolist(), len(rows)]
+    return ((a, b) for a, b in pairwise(marks) if a < b)
+
+
+def _read(path: str) -> pl.DataFrame:
+    with pa.OSFile(path) as file:
+        rows = pl.from_arrow(pa.ipc.open_file(file).read_all())
+    assert isinstance(rows, pl.DataFrame)
+    return rows
+
+
+def _arrow(rows: pl.DataFrame) -> pa.Table:
+    return rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+class _Cursor:
+    """A bucket's table that is read from beginning to end."""
+
+    def __init__(self, path: str) -> None:
+        self._file = pa.ipc.open_file(pa.OSFile(path))
+        self.schema: pa.Schema = self._file.schema
+        self._next = 0
+        self._left: pa.RecordBatch | None = None
+
+    def take(self, rows: int) -> Iterator[pl.DataFrame]:
+        """So many more rows, in frames."""
+        while rows:
+            if self._left is None or not len(self._left):
+                self._left = self._file.get_batch(self._next)
+                self._next += 1
+            part = self._left[:rows]
+            self._left = self._left[len(part) :]
+            rows -= len(part)
+            frame = pl.from_arrow(part)
+            assert isinstance(frame, pl.DataFrame)
+            yield frame

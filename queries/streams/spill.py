@@ -1,0 +1,204 @@
+"""Segments parted by flow into buckets, each small enough for memory: kept there, or in temporary files meanwhile.
+
+Both directions of a connection are in one bucket.  Which one, only this job knows: a key is drawn for each, so that
+nobody can send packets that all land in the same one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pcap2arrow.arrays import gather
+from queries.filters.machine.frames import Slices
+from queries.streams.packets import PAYLOAD
+
+_WORD = (1 << 64) - 1
+_LENGTH = "payload_len"
+_ROW = 200
+"""Octets that a packet takes beside its payload while its stream is put together, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """How flows are parted: into so many ``buckets``, by a ``key`` of 64 bits."""
+
+    buckets: int
+    key: int
+
+    @classmethod
+    def into(cls, buckets: int) -> Parting:
+        """A parting into so many buckets, with a key of its own."""
+        return cls(buckets, int.from_bytes(os.urandom(8), "little"))
+
+    def numbers(self, table: pl.DataFrame) -> NDArray[np.uint16]:
+        """The bucket of each packet, the same for both directions."""
+        if self.buckets == 1:
+            return np.zeros(len(table), np.uint16)
+        both = self._mixed(table, "src") + self._mixed(table, "dst")
+        return (_scattered(both) % np.uint64(self.buckets)).astype(np.uint16)
+
+    def _mixed(self, table: pl.DataFrame, side: str) -> NDArray[np.uint64]:
+        """A number for each endpoint that tells nothing without the key."""
+        four = table[f"ip_{side}"].fill_null(0).to_numpy().astype(np.uint64)
+        found = _scattered((four << np.uint64(16) | table[f"{side}_port"].to_numpy()) ^ np.uint64(self.key))
+        for turn, half in enumerate((table[f"ipv6_{side}_lo"], table[f"ipv6_{side}_hi"]), 1):
+            rows = half.is_not_null().arg_true().to_numpy()
+            key = np.uint64(self.key * (2 * turn + 1) & _WORD)
+            found[rows] = _scattered((found[rows] + key) ^ half.gather(rows).to_numpy())
+        return found
+
+
+def _scattered(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Each bit of a number changes half of the bits of the result: the last step of SplitMix64."""
+    numbers = (numbers ^ numbers >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ numbers >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ numbers >> np.uint64(31)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Segments of one bucket, from one frame: in memory, or at ``offset`` of the file ``path``.
+
+    ``rows`` of a table take ``of_table`` octets there, and what they carried follows in ``octets`` more.
+    """
+
+    bucket: int
+    rows: int
+    octets: int
+    path: str = ""
+    offset: int = 0
+    of_table: int = 0
+    held: tuple[pl.DataFrame, NDArray[np.uint8]] | None = None
+
+    @property
+    def memory(self) -> int:
+        """Octets that it takes to put its streams together, about."""
+        return self.rows * _ROW + self.octets
+
+    def read(self, payload: NDArray[np.uint8]) -> pl.DataFrame:
+        """Its table; what the segments carried is put into ``payload``, as long as it has to be."""
+        if self.held is not None:
+            table, octets = self.held
+            payload[:] = octets
+            return table
+        with Path(self.path).open("rb", buffering=0) as file:
+            file.seek(self.offset)
+            table = pl.read_ipc_stream(file.read(self.of_table))
+            _fill(file, payload)
+        return table
+
+
+def _fill(file: IO[bytes], target: NDArray[np.uint8]) -> None:
+    view = target.data
+    while view:
+        count = file.readinto(view)  # type: ignore[attr-defined]
+        if not count:
+            raise OSError("temporary file ended early")
+        view = view[count:]
+
+
+class Spill:
+    """What is parted into buckets: a context in which segments are added, to a new file if ``path`` says one."""
+
+    def __init__(self, parting: Parting, path: Path | None) -> None:
+        self.pieces: list[Piece] = []
+        self._parting = parting
+        self._path = path
+        self._file: IO[bytes] | None = None
+        self._end = 0
+
+    def __enter__(self) -> Spill:
+        if self._path is not None:
+            self._file = self._path.open("xb", buffering=0)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, segments: pl.DataFrame) -> None:
+        """Add a frame of :func:`~queries.streams.packets.segments`: it is copied."""
+        numbers = self._parting.numbers(segments)
+        order = np.argsort(numbers, kind="stable")
+        known = _without_nulls(segments)
+        ordered = known if self._parting.buckets == 1 else known[order]
+        payload = Slices.of_arrow(ordered[PAYLOAD].to_arrow())
+        self._add(ordered.drop(PAYLOAD), payload, numbers[order])
+
+    def add_again(self, table: pl.DataFrame, payload: Slices) -> None:
+        """Add segments that were in a bucket of another parting."""
+        numbers = self._parting.numbers(table)
+        order = np.argsort(numbers, kind="stable")
+        chosen = payload.take(order)
+        octets = gather([payload.data], 0, chosen.starts, chosen.ends - chosen.starts)
+        self._add(table[order], Slices.of_arrow(octets), numbers[order])
+
+    def _add(self, table: pl.DataFrame, payload: Slices, numbers: NDArray[np.uint16]) -> None:
+        """Add what is sorted by bucket, its octets one after another."""
+        lengths = (payload.ends - payload.starts).astype(np.uint32)
+        table = table.with_columns(pl.Series(_LENGTH, lengths))
+        marks = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(numbers)]
+        for first, stop in pairwise(marks):
+            if first < stop:
+                octets = payload.data[payload.starts[first] : payload.ends[stop - 1]]
+                self._keep(int(numbers[first]), table[first:stop], octets)
+
+    def _keep(self, bucket: int, table: pl.DataFrame, octets: NDArray[np.uint8]) -> None:
+        if self._file is None:
+            self.pieces.append(Piece(bucket, len(table), len(octets), held=(table, octets)))
+            return
+        stream = _without_nulls(table).write_ipc_stream(None).getbuffer()
+        self.pieces.append(Piece(bucket, len(table), len(octets), str(self._path), self._end, len(stream)))
+        self._end += _write(self._file, stream) + _write(self._file, octets.data)
+
+
+def _without_nulls(table: pl.DataFrame) -> pl.DataFrame:
+    """Without columns of nothing but nulls."""
+    return table[[each.name for each in table if each.name == PAYLOAD or each.null_count() < len(each)]]
+
+
+def _write(file: IO[bytes], octets: memoryview) -> int:
+    total = len(octets)
+    while octets:
+        octets = octets[file.write(octets) :]
+    return total
+
+
+def memory(pieces: Iterable[Piece]) -> int:
+    """Octets that it takes to put streams of these pieces together, about."""
+    return sum(piece.memory for piece in pieces)
+
+
+def read_pieces(pieces: Sequence[Piece], schema: pl.Schema) -> tuple[pl.DataFrame, Slices]:
+    """Segments of pieces, in their order: a table of those columns, and what they carried."""
+    data = np.empty(sum(piece.octets for piece in pieces), np.uint8)
+    tables, at = [], 0
+    for piece in pieces:
+        tables.append(piece.read(data[at : at + piece.octets]))
+        at += piece.octets
+    table = pl.concat(tables, how="diagonal") if len(tables) > 1 else tables[0]
+    ends = np.cumsum(table[_LENGTH].to_numpy(), dtype=np.int64)
+    payload = Slices(data, ends - table[_LENGTH].to_numpy(), ends)
+    missing = [pl.lit(None, kind).alias(name) for name, kind in schema.items() if name not in table.columns]
+    return table.with_columns(missing).select(schema.names()).rechunk(), payload
+
+
+def parted_again(pieces: Sequence[Piece], schema: pl.Schema, path: Path, limit: int) -> Iterator[list[Piece]]:
+    """The pieces of a bucket that takes more memory than ``limit``, parted into smaller ones, to a new file.
+
+    One flow alone is not parted any more, however much it is.
+    """
+    with Spill(Parting.into(-(-memory(pieces) * 2 // limit)), path) as spill:
+        for piece in pieces:
+            spill.add_again(*read_pieces([piece], schema))
+    for bucket in sorted({piece.bucket for piece in spill.pieces}):
+        yield [piece for piece in spill.pieces if piece.bucket == bucket]
