@@ -11,7 +11,7 @@ import pytest
 
 import pcap2arrow
 from jobs.flows import flows
-from jobs.streams import write_streams
+from jobs.streams import Sizes, write_streams
 from queries.fragments import collection
 from queries.streams.rules import Rules
 from tests import tcp
@@ -101,6 +101,24 @@ def test_hostile_fragments_make_nothing(tmp_path: Path) -> None:
     ]
     tcp.write(tmp_path / "a.pcap", pieces)
     assert len(flows([tmp_path / "a.pcap"]).connections) == 0
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_fragments_of_a_datagram_in_units_of_several_workers(scheduler: str, tmp_path: Path) -> None:
+    frames, text = _frames(400)
+    cuts = [_cut(frame, 40, 80, number=number) for number, frame in enumerate(frames[1:])]
+    pieces = [pieces[part] for part in (1, 2, 0) for pieces in cuts]
+    tcp.write(tmp_path / "a.pcap", [frames[0], *pieces])
+    write_streams(
+        [tmp_path / "a.pcap"],
+        rules=Rules(),
+        folder=str(tmp_path / "out"),
+        scheduler=scheduler,
+        workers=2,
+        sizes=Sizes(task=1 << 14, bucket=1 << 12, memory=1 << 15, most_buckets=5),
+    )
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [text]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pcap", "out"]
 
 
 def test_fragments_that_wait_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
