@@ -156,14 +156,14 @@ def _count_without_octets(dataset: Dataset, live: LiveCapture, filters: Sequence
 
 def _count_capture(path: str, name: str, filters: Sequence[Filter], errors: list[str]) -> Tally:
     """By octets alone: decoding all columns would take longer."""
+    from pcap2arrow.writing.reader import FileReader
     from pcap2arrow.writing.selection import Wanted
-    from pcap2arrow.writing.stream import FileStream
     from queries.exports import FilterSelection
 
     selection, damage = FilterSelection(filters), list[str]()
     packets = [0] * len(filters)
     try:
-        for chosen in FileStream(path, name).chosen(Wanted(selection, damaged=damage.append)):
+        for chosen in FileReader(path, name).chosen(Wanted(selection, damaged=damage.append)):
             packets = [before + int(more) for before, more in zip(packets, chosen.sum(axis=0), strict=True)]
     except Pcap2ArrowError as error:
         damage.append(str(error))

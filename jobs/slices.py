@@ -12,10 +12,10 @@ from jobs.count import Count, SelectedCount, big_endian_captures
 from pcap2arrow.errors import UsageError
 from pcap2arrow.writing.arrangement import MERGED, slices
 from pcap2arrow.writing.of_files import file_within, packets_in
+from pcap2arrow.writing.reader import FileReader, TableReader
 from pcap2arrow.writing.selection import Wanted
 from pcap2arrow.writing.slices import Slice
-from pcap2arrow.writing.sources import open_streams
-from pcap2arrow.writing.stream import FileStream, TableStream
+from pcap2arrow.writing.sources import open_readers
 
 if TYPE_CHECKING:
     from pcap2arrow.dataset.snapshot import DataFile
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 def count_slices(sources: Sequence[str], times: Times) -> Count:
     """Count the packets of a range of time; of datasets only the files are read that its ends cut through."""
     errors: list[str] = []
-    with open_streams(sources, None, octets=False) as streams:
-        packets = sum(_count(each, errors) for each in slices(streams, times, MERGED))
+    with open_readers(sources, None, octets=False) as readers:
+        packets = sum(_count(each, errors) for each in slices(readers, times, MERGED))
     return Count(packets, tuple(errors))
 
 
 def _count(part: Slice, errors: list[str]) -> int:
-    if isinstance(part.stream, FileStream):
+    if isinstance(part.reader, FileReader):
         found = part.chosen(Wanted(damaged=_first(errors)))
         return sum(int(chosen.sum()) if chosen.shape[1] else len(chosen) for chosen in found)
-    dataset = part.stream.dataset
+    dataset = part.reader.dataset
     return sum(
         file.rows if file_within(file, part.times) else int(packets_in(dataset, file, part.times).sum())
-        for file in _packets(part.stream)
+        for file in _packets(part.reader)
     )
 
 
@@ -51,51 +51,51 @@ def count_slices_selected(
 
     errors: list[str] = []
     with (
-        open_streams(sources, None, octets=False) as streams,
+        open_readers(sources, None, octets=False) as readers,
         ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor,
     ):
-        tasks = [task for each in slices(streams, times, MERGED) for task in _tasks(each, filters, errors)]
+        tasks = [task for each in slices(readers, times, MERGED) for task in _tasks(each, filters, errors)]
         tallies = executor.map(lambda task: task(), tasks)
         return SelectedCount(total(tallies, len(filters)), tuple(errors))
 
 
 def _tasks(part: Slice, filters: Sequence[Filter], errors: list[str]) -> Iterator[Callable[[], Tally]]:
-    stream = part.stream
-    if isinstance(stream, FileStream):
+    reader = part.reader
+    if isinstance(reader, FileReader):
         yield lambda: _count_capture(part, filters, errors)
-    elif "frames=stored" in stream.capture.options.split():
-        yield from _file_tasks(part, stream, filters)
+    elif "frames=stored" in reader.capture.options.split():
+        yield from _file_tasks(part, reader, filters)
     else:
-        yield lambda: _count_without_octets(part, stream, filters, errors)
+        yield lambda: _count_without_octets(part, reader, filters, errors)
 
 
-def _file_tasks(part: Slice, stream: TableStream, filters: Sequence[Filter]) -> Iterator[Callable[[], Tally]]:
+def _file_tasks(part: Slice, reader: TableReader, filters: Sequence[Filter]) -> Iterator[Callable[[], Tally]]:
     """Files within the range are counted together, those that its ends cut through each on its own."""
     from queries.select import count_files, groups
     from queries.slices import count_within
 
-    dataset, swapped = stream.dataset, big_endian_captures(stream.dataset, [stream.capture])
-    whole = [file for file in _packets(stream) if file_within(file, part.times)]
+    dataset, swapped = reader.dataset, big_endian_captures(reader.dataset, [reader.capture])
+    whole = [file for file in _packets(reader) if file_within(file, part.times)]
     for group in groups(whole, filters):
         yield lambda group=group: count_files(filters, dataset, group, big_endian=swapped)  # type: ignore[misc]
-    for file in _packets(stream):
+    for file in _packets(reader):
         if file not in whole:
             yield lambda file=file: count_within(filters, dataset, file, part.times, big_endian=bool(swapped))  # type: ignore[misc]
 
 
 def _count_without_octets(
-    part: Slice, stream: TableStream, filters: Sequence[Filter], errors: list[str]
+    part: Slice, reader: TableReader, filters: Sequence[Filter], errors: list[str]
 ) -> Tally:
     """By columns if they tell, else by the octets in the archive."""
     from queries.select import total
 
     try:
-        return total((task() for task in _file_tasks(part, stream, filters)), len(filters))
+        return total((task() for task in _file_tasks(part, reader, filters)), len(filters))
     except UsageError:
-        if "frames=referenced" not in stream.capture.options.split():
+        if "frames=referenced" not in reader.capture.options.split():
             raise
-        archived = FileStream(stream.capture.source.path, stream.capture.name)
-        return _count_capture(replace(part, stream=archived), filters, errors)
+        archived = FileReader(reader.capture.source.path, reader.capture.name)
+        return _count_capture(replace(part, reader=archived), filters, errors)
 
 
 def _count_capture(part: Slice, filters: Sequence[Filter], errors: list[str]) -> Tally:
@@ -121,5 +121,5 @@ def _first(errors: list[str]) -> Callable[[str], None]:
     return hear
 
 
-def _packets(stream: TableStream) -> list[DataFile]:
-    return [file for file in stream.capture.files if file.table == "packets"]
+def _packets(reader: TableReader) -> list[DataFile]:
+    return [file for file in reader.capture.files if file.table == "packets"]

@@ -203,13 +203,13 @@ def _run(arguments: Arguments, opened: Callable[[str], None]) -> Outcome:
     from jobs.count import filter_warnings
     from pcap2arrow.writing.copy import Copying, Opened, copy, joint_head
     from pcap2arrow.writing.selection import Wanted
-    from pcap2arrow.writing.sources import open_streams
+    from pcap2arrow.writing.sources import open_readers
 
     errors: list[str] = []
     with ExitStack() as stack:
         sources: list[Opened] = []
         for source in arguments.sources:
-            sources.append(Opened.of(stack.enter_context(open_streams(source, None))))
+            sources.append(Opened.of(stack.enter_context(open_readers(source, None))))
             opened(_opening(source, sources[-1].head))
         head = joint_head([each.head for each in sources])
         chosen = _filter(arguments)

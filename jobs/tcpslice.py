@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pcap2arrow.writing.copy import Head
     from pcap2arrow.writing.formats import Layout
     from pcap2arrow.writing.packets import Packets
+    from pcap2arrow.writing.reader import Reader
     from pcap2arrow.writing.slices import Slice, Span
-    from pcap2arrow.writing.stream import Stream
 
 LETTERS = "dDe:f:hlRrs:tvw:"
 USAGE = """\
@@ -131,7 +131,7 @@ class _Capture:
     file: str
     alone: bool
     name: str
-    stream: Stream
+    reader: Reader
     head: Head
 
 
@@ -163,17 +163,17 @@ def run(arguments: Arguments, *, zone: tzinfo) -> Outcome:
 
 def _opened(file: str, stack: ExitStack) -> list[_Capture]:
     from pcap2arrow.writing.copy import read_head
-    from pcap2arrow.writing.sources import open_streams
-    from pcap2arrow.writing.stream import FileStream
+    from pcap2arrow.writing.reader import FileReader
+    from pcap2arrow.writing.sources import open_readers
 
     try:
-        streams = stack.enter_context(open_streams(file, None))
-        if len(streams) == 1:
-            return [_Capture(file, True, file, streams[0], read_head(streams[0]))]
-        names = [each.name if isinstance(each, FileStream) else each.capture.name for each in streams]
+        readers = stack.enter_context(open_readers(file, None))
+        if len(readers) == 1:
+            return [_Capture(file, True, file, readers[0], read_head(readers[0]))]
+        names = [each.name if isinstance(each, FileReader) else each.capture.name for each in readers]
         return [
             _Capture(file, False, f"{file}/{name}", each, read_head(each))
-            for name, each in zip(names, streams, strict=True)
+            for name, each in zip(names, readers, strict=True)
         ]
     except Pcap2ArrowError as error:
         raise SourceError(f"bad pcap file {file}: {error}") from error
@@ -183,7 +183,7 @@ def _report(captures: Sequence[_Capture], arguments: Arguments, times: Times, zo
     """Lines of first and last times, and of the range."""
     from pcap2arrow.writing.slices import span
 
-    spans = [span(capture.stream) for capture in captures]
+    spans = [span(capture.reader) for capture in captures]
     style = arguments.reported or "raw"
     if arguments.reported:
         for capture, of in zip(captures, spans, strict=True):
@@ -230,7 +230,7 @@ def _write(captures: Sequence[_Capture], arguments: Arguments, times: Times) -> 
     from pcap2arrow.writing.target import open_target, write_octets
 
     how = _arrangement(captures, arguments)
-    parts = slices([capture.stream for capture in captures], times, how)
+    parts = slices([capture.reader for capture in captures], times, how)
     layout, warnings = _layout(captures, parts)
     damage: list[str] = []
     batches = _packets(captures, parts, layout, how, damage.append)
@@ -256,9 +256,9 @@ def _write_sessions(
     if arguments.session_names is not None:
         capture_name(arguments.session_names, 1)
     how = _arrangement(captures, arguments)
-    streams = [capture.stream for capture in captures]
-    sessions = find_sessions(_read_from(captures), slices(streams, times, how), arguments.idle)
-    whole = slices(streams, TimeRange(sessions.how.start), how)
+    readers = [capture.reader for capture in captures]
+    sessions = find_sessions(_read_from(captures), slices(readers, times, how), arguments.idle)
+    whole = slices(readers, TimeRange(sessions.how.start), how)
     layout, warnings = _layout(captures, whole)
     damage: list[str] = []
     stepping_back = 0
@@ -280,9 +280,9 @@ def _write_sessions(
 
 def _read_from(captures: Sequence[_Capture]) -> list[str]:
     """What the captures are read from once more: files, or the datasets that hold several."""
-    from pcap2arrow.writing.stream import FileStream
+    from pcap2arrow.writing.reader import FileReader
 
-    found = [c.stream.path if isinstance(c.stream, FileStream) else c.file for c in captures]
+    found = [c.reader.path if isinstance(c.reader, FileReader) else c.file for c in captures]
     return [path for k, path in enumerate(found) if not k or path != found[k - 1] or captures[k].alone]
 
 

@@ -13,7 +13,7 @@ from pcap2arrow.numbers import LinkType
 from pcap2arrow.savefile.pcapng import Interface
 from pcap2arrow.writing.api import write_capture
 from pcap2arrow.writing.formats import plan_layout
-from pcap2arrow.writing.stream import Traits
+from pcap2arrow.writing.reader import Traits
 from pcap2arrow.writing.target import open_target, write_octets
 from queries.filters.compiled import Filter
 from queries.streams.bucket import LATER, Bucket

@@ -15,11 +15,11 @@ from pcap2arrow.writing.arrangement import MERGED, Arrangement, arranged, slices
 from pcap2arrow.writing.duplicates import Recent
 from pcap2arrow.writing.formats import Format, Layout, check_format, encode, is_kept, is_promised, plan_layout
 from pcap2arrow.writing.packets import Packets
+from pcap2arrow.writing.reader import Traits
 from pcap2arrow.writing.selection import Selection, Wanted
 from pcap2arrow.writing.slices import Slice
-from pcap2arrow.writing.sources import Sources, open_streams
+from pcap2arrow.writing.sources import Sources, open_readers
 from pcap2arrow.writing.split import Split, write_parts
-from pcap2arrow.writing.stream import Traits
 from pcap2arrow.writing.target import (
     STANDARD_OUTPUT,
     ExportReport,
@@ -66,10 +66,10 @@ def export(
     _check(format, snaplen)
     if format == "original" and (selection or times or arrangement != MERGED or split):
         raise _no_originals()
-    with open_streams(sources, capture) as streams:
+    with open_readers(sources, capture) as readers:
         if format == "original":
-            return export_originals(streams, target)
-        captures = slices(streams, times, arrangement)
+            return export_originals(readers, target)
+        captures = slices(readers, times, arrangement)
         if split is None and selection is None and appears_whole(target):
             with suppress(_UnkeptError):
                 ready = _as_promised(captures, format, snaplen, arrangement)
@@ -106,8 +106,8 @@ def export_each(
         raise UsageError(
             "duplicates shortly one after another are found for one capture to write, not for several"
         )
-    with open_streams(sources, capture) as streams:
-        captures = slices(streams, times, arrangement)
+    with open_readers(sources, capture) as readers:
+        captures = slices(readers, times, arrangement)
         return _write(_ready(captures, format, snaplen, selection, arrangement), target)
 
 

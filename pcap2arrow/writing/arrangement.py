@@ -16,9 +16,9 @@ from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.duplicates import AcrossSources, Duplicates, sieve, without_duplicates
 from pcap2arrow.writing.merge import Run, merge
 from pcap2arrow.writing.packets import Packets
+from pcap2arrow.writing.reader import FileReader, Reader
 from pcap2arrow.writing.selection import Wanted
 from pcap2arrow.writing.slices import Slice, first_time, span
-from pcap2arrow.writing.stream import FileStream, Stream
 
 Order = Literal["merged", "concat", "concat-newer"]
 
@@ -54,18 +54,18 @@ MERGED = Arrangement()
 """All packets, by time."""
 
 
-def slices(streams: Sequence[Stream], times: Times, how: Arrangement) -> list[Slice]:
+def slices(readers: Sequence[Reader], times: Times, how: Arrangement) -> list[Slice]:
     """Of each capture the packets of that time, on a common clock.
 
     Raises UsageError where a capture to move is not there, and what ``times`` raises.
     """
-    names = [stream.name if isinstance(stream, FileStream) else stream.capture.name for stream in streams]
+    names = [reader.name if isinstance(reader, FileReader) else reader.capture.name for reader in readers]
     for name in how.offsets:
         if name not in names:
             raise UsageError(f"offset: there is no capture of the name {name!r}")
     shifts = [how.offsets.get(name, 0) for name in names]
     if callable(times) or how.relative:
-        firsts = [first_time(stream) for stream in streams]
+        firsts = [first_time(reader) for reader in readers]
         if how.relative:
             base = min((first for first in firsts if first is not None), default=0)
             shifts = [
@@ -74,18 +74,18 @@ def slices(streams: Sequence[Stream], times: Times, how: Arrangement) -> list[Sl
             ]
         moved = [first + by for first, by in zip(firsts, shifts, strict=True) if first is not None]
         times = times(min(moved, default=None)) if callable(times) else times
-    streams = [_frugal(stream, len(streams)) for stream in streams]
-    return [Slice.of(stream, times, shift=shift) for stream, shift in zip(streams, shifts, strict=True)]
+    readers = [_frugal(reader, len(readers)) for reader in readers]
+    return [Slice.of(reader, times, shift=shift) for reader, shift in zip(readers, shifts, strict=True)]
 
 
-def _frugal(stream: Stream, number: int) -> Stream:
-    """The stream, read in smaller windows where it is one of several, and not kept open where of many."""
-    if number == 1 or not isinstance(stream, FileStream):
-        return stream
+def _frugal(reader: Reader, number: int) -> Reader:
+    """The same with smaller windows where it is one of several, and not kept open where of many."""
+    if number == 1 or not isinstance(reader, FileReader):
+        return reader
     octets = min(max(_OCTETS_AT_ONCE // number, _LEAST_WINDOW), WINDOW)
     if number > _MANY:
         octets = max(_OCTETS_OF_MANY // number, _LEAST_OF_MANY)
-    return replace(stream, octets=octets, kept_open=number <= _MANY)
+    return replace(reader, octets=octets, kept_open=number <= _MANY)
 
 
 def arranged(
@@ -121,7 +121,7 @@ def arranged(
     if how.duplicates is None or (alone and isinstance(how.duplicates, AcrossSources)):
         return together
     steps_back = isinstance(how.duplicates, AcrossSources) and any(
-        span(capture.stream).stepping_back for capture in captures
+        span(capture.reader).stepping_back for capture in captures
     )
     return without_duplicates(together, sieve(how.duplicates, again if steps_back else None))
 

@@ -19,8 +19,8 @@ from pcap2arrow.writing.formats import MAGIC, Layout, encode
 from pcap2arrow.writing.merge import Run, merge
 from pcap2arrow.writing.original import capture_row
 from pcap2arrow.writing.packets import Packets
+from pcap2arrow.writing.reader import FileReader, Reader, Traits
 from pcap2arrow.writing.selection import Wanted
-from pcap2arrow.writing.stream import FileStream, Stream, Traits
 from pcap2arrow.writing.target import Target, open_target, write_octets
 
 _FCS_BITS = 0xFC000000
@@ -49,18 +49,18 @@ class Head:
         return self.link_word & 0xFFFF
 
 
-def read_head(stream: Stream) -> Head:
+def read_head(reader: Reader) -> Head:
     """What a capture's header says; a pcapng is read once through for it.  Raises FormatError where it is none."""
-    if isinstance(stream, FileStream):
-        with open_source(stream.path, name=stream.name) as source:
+    if isinstance(reader, FileReader):
+        with open_source(reader.path, name=reader.name) as source:
             header = read_header(source)
         if header is not None:
             return _head(header.link_word, header.seen_snap_length, {header.link_type}, header.ticks > 10**6)
-        return _of_traits(stream.traits(), stream.name)
-    row = capture_row(stream.dataset, stream.capture)
+        return _of_traits(reader.traits(), reader.name)
+    row = capture_row(reader.dataset, reader.capture)
     if row["format"] == "pcap":
         return _head(row["link_word"], row["snap_length"], row["link_types"], row["ticks"] > 10**6)
-    return _of_traits(stream.traits(), stream.capture.name)
+    return _of_traits(reader.traits(), reader.capture.name)
 
 
 def _head(link_word: int, snap_length: int, link_types: Iterable[int], nanoseconds: bool) -> Head:
@@ -92,15 +92,15 @@ def joint_head(heads: Sequence[Head]) -> Head:
 class Opened:
     """The captures of a source, and their heads; their packets are merged by time."""
 
-    streams: Sequence[Stream]
+    readers: Sequence[Reader]
     heads: Sequence[Head]
 
     @classmethod
-    def of(cls, streams: Sequence[Stream]) -> Opened:
+    def of(cls, readers: Sequence[Reader]) -> Opened:
         """Read the heads.  Raises ExportError where there is no capture."""
-        if not streams:
+        if not readers:
             raise ExportError("there is no capture")
-        return cls(streams, [read_head(stream) for stream in streams])
+        return cls(readers, [read_head(reader) for reader in readers])
 
     @property
     def head(self) -> Head:
@@ -145,7 +145,7 @@ def count(sources: Sequence[Opened], how: Copying) -> int:
 
 def _count(source: Opened, how: Copying) -> int:
     found = 0
-    for chosen in chain.from_iterable(stream.chosen(how.wanted) for stream in source.streams):
+    for chosen in chain.from_iterable(reader.chosen(how.wanted) for reader in source.readers):
         found += int(chosen.any(axis=1).sum()) if chosen.shape[1] else len(chosen)
         if how.limit is not None and found >= how.limit:
             return how.limit
@@ -164,14 +164,14 @@ def pcap_layout(head: Head, *, nanoseconds: bool) -> Layout:
 
 
 def _merged(source: Opened, how: Copying) -> Iterator[Packets]:
-    alone = len(source.streams) == 1 and how.limit is None
+    alone = len(source.readers) == 1 and how.limit is None
     batches = [
-        stream.packets(np.zeros(head.interfaces, np.int64), how.wanted, alone=alone)
-        for stream, head in zip(source.streams, source.heads, strict=True)
+        reader.packets(np.zeros(head.interfaces, np.int64), how.wanted, alone=alone)
+        for reader, head in zip(source.readers, source.heads, strict=True)
     ]
     if len(batches) == 1:
         return ahead(batches[0]) if how.limit is None else batches[0]
-    return merge([Run(s.bound, of) for s, of in zip(source.streams, batches, strict=True)])
+    return merge([Run(s.bound, of) for s, of in zip(source.readers, batches, strict=True)])
 
 
 def _limited(batches: Iterator[Packets], limit: int | None) -> Iterator[Packets]:

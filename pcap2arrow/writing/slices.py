@@ -17,8 +17,8 @@ from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.writing.of_files import file_meets, is_timed, packets_in
 from pcap2arrow.writing.original import capture_row
 from pcap2arrow.writing.packets import BEFORE_ANY_TIME, Packets
+from pcap2arrow.writing.reader import FileReader, Reader, TableReader, Traits
 from pcap2arrow.writing.selection import Chosen, Selection, Wanted
-from pcap2arrow.writing.stream import FileStream, Stream, TableStream, Traits
 
 if TYPE_CHECKING:
     from pcap2arrow.dataset.log import Dataset
@@ -35,35 +35,35 @@ class Slice:
     ``times`` are those of the capture's clock.  Of a dataset only the files are read that can hold some.
     """
 
-    stream: Stream
+    reader: Reader
     times: TimeRange = EVER
     shift: int = 0
 
     @classmethod
-    def of(cls, stream: Stream, times: TimeRange = EVER, *, shift: int = 0) -> Slice:
+    def of(cls, reader: Reader, times: TimeRange = EVER, *, shift: int = 0) -> Slice:
         """The packets of a capture that lie in a range once they are moved."""
         own = times.moved(-shift)
-        return cls(_narrowed(stream, own), own, shift)
+        return cls(_narrowed(reader, own), own, shift)
 
     def packets(
         self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False
     ) -> Iterator[Packets]:
-        """The packets, in batches, as the stream gives them."""
+        """The packets, in batches, as the reader gives them."""
         if self.times:
             wanted = replace(wanted, selection=_InTime(self.times, wanted.selection))
-        for batch in self.stream.packets(numbers, wanted, alone=alone):
+        for batch in self.reader.packets(numbers, wanted, alone=alone):
             yield self._moved(batch)
 
     def chosen(self, wanted: Wanted) -> Iterator[Chosen]:
         """Which of the packets of the files that are read are wanted, and lie in the range; in batches."""
         if self.times:
             wanted = replace(wanted, selection=_InTime(self.times, wanted.selection))
-        return self.stream.chosen(wanted)
+        return self.reader.chosen(wanted)
 
     def bound(self) -> int:
         """An order that no packet's is below, by the dataset's log or the capture's first packet."""
-        stream = self.stream
-        bound = stream.bound if isinstance(stream, TableStream) else _first_order(stream)
+        reader = self.reader
+        bound = reader.bound if isinstance(reader, TableReader) else _first_order(reader)
         return _moved_order(bound, self.shift)
 
     def promise(self) -> Traits | None:
@@ -71,14 +71,14 @@ class Slice:
 
         Of a dataset this is what is known.
         """
-        if isinstance(self.stream, TableStream):
+        if isinstance(self.reader, TableReader):
             return self.traits()
-        found = None if self.shift % 1000 else self.stream.promise()
+        found = None if self.shift % 1000 else self.reader.promise()
         return found and replace(found, bound=_moved_order(found.bound, self.shift))
 
     def traits(self) -> Traits:
         """What the packets add up to."""
-        found = self.stream.traits(self.times)
+        found = self.reader.traits(self.times)
         if not self.shift:
             return found
         bounds = (found.least, found.greatest)
@@ -101,13 +101,13 @@ def _moved_order(order: int, shift: int) -> int:
     return order if order == BEFORE_ANY_TIME else order + shift
 
 
-def _narrowed(stream: Stream, times: TimeRange) -> Stream:
-    """The stream without the files of packets of other times."""
-    if not times or not isinstance(stream, TableStream):
-        return stream
-    files = tuple(f for f in stream.capture.files if f.table != "packets" or file_meets(f, times))
+def _narrowed(reader: Reader, times: TimeRange) -> Reader:
+    """The same without the files of packets of other times."""
+    if not times or not isinstance(reader, TableReader):
+        return reader
+    files = tuple(f for f in reader.capture.files if f.table != "packets" or file_meets(f, times))
     packets = sum(file.rows for file in files if file.table == "packets")
-    return TableStream(stream.dataset, replace(stream.capture, files=files, packets=packets))
+    return TableReader(reader.dataset, replace(reader.capture, files=files, packets=packets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,25 +136,25 @@ class _InTime:
         return self.others.of_file(dataset, file, big_endian=big_endian) & inside
 
 
-def first_time(stream: Stream) -> int | None:
+def first_time(reader: Reader) -> int | None:
     """The time of the first packet of a capture that has one; None where none has."""
-    if isinstance(stream, TableStream):
-        return stream.capture.first_time
-    for records in _records(stream, octets=_FIRST_WINDOW):
+    if isinstance(reader, TableReader):
+        return reader.capture.first_time
+    for records in _records(reader, octets=_FIRST_WINDOW):
         timed = records.time[records.time_valid]
         if len(timed):
             return int(timed[0])
     return None
 
 
-def _first_order(stream: FileStream) -> int:
-    first = next((records for records in _records(stream, octets=_FIRST_WINDOW) if len(records)), None)
+def _first_order(reader: FileReader) -> int:
+    first = next((records for records in _records(reader, octets=_FIRST_WINDOW) if len(records)), None)
     return int(first.time[0]) if first is not None and first.time_valid[0] else BEFORE_ANY_TIME
 
 
-def _records(stream: FileStream, *, octets: int = WINDOW) -> Iterator[Records]:
+def _records(reader: FileReader, *, octets: int = WINDOW) -> Iterator[Records]:
     """The records of a capture in windows of so many octets."""
-    with open_source(stream.path, name=stream.name) as source:
+    with open_source(reader.path, name=reader.name) as source:
         header = read_header(source)
         for window, _ in read_windows(source, header, Position(0), stop=source.size, window=octets):
             yield window.records
@@ -174,15 +174,15 @@ class Span:
     stepping_back: int = 0
 
 
-def span(stream: Stream) -> Span:
+def span(reader: Reader) -> Span:
     """What the times of a capture's packets span.  Raises FormatError where it is none."""
-    if isinstance(stream, TableStream):
-        return _span_of_table(stream)
+    if isinstance(reader, TableReader):
+        return _span_of_table(reader)
     first: int | None = None
     last: int | None = None
     greatest: int | None = None
     packets = stepping_back = 0
-    for records in _records(stream):
+    for records in _records(reader):
         packets += len(records)
         time = records.time[records.time_valid]
         if not len(time):
@@ -194,12 +194,12 @@ def span(stream: Stream) -> Span:
     return Span(first, last, greatest, packets, stepping_back)
 
 
-def _span_of_table(stream: TableStream) -> Span:
-    row = capture_row(stream.dataset, stream.capture)
+def _span_of_table(reader: TableReader) -> Span:
+    row = capture_row(reader.dataset, reader.capture)
     first, last = (None if row[name] is None else int(row[name]) for name in ("first_ns", "last_ns"))
-    files = [file for file in stream.capture.files if file.table == "packets"]
-    stepping_back = sum(_stepping_back(stream.dataset, file) for file in files)
-    return Span(first, last, row["max_time"], stream.capture.packets, stepping_back)
+    files = [file for file in reader.capture.files if file.table == "packets"]
+    stepping_back = sum(_stepping_back(reader.dataset, file) for file in files)
+    return Span(first, last, row["max_time"], reader.capture.packets, stepping_back)
 
 
 def _stepping_back(dataset: Dataset, file: DataFile) -> int:

@@ -12,38 +12,38 @@ from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import find_captures
 from pcap2arrow.savefile.source import STANDARD_INPUT, open_source
-from pcap2arrow.writing.stream import FileStream, Stream, TableStream, open_stream
+from pcap2arrow.writing.reader import FileReader, Reader, TableReader, open_reader
 
 Sources = Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
 _COPY_STEP = 4 << 20
 
 
 @contextmanager
-def open_streams(sources: Sources, name: str | None, *, octets: bool = True) -> Iterator[list[Stream]]:
+def open_readers(sources: Sources, name: str | None, *, octets: bool = True) -> Iterator[list[Reader]]:
     """Streams of all captures of the sources, or of the one of that name; the same content of a dataset once.
 
     Where no ``octets`` are wanted, captures in datasets are read from their tables, whether these have any or not.
     """
     with ExitStack() as stack:
-        streams: list[Stream] = []
+        readers: list[Reader] = []
         for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
             if is_dataset(source):
-                streams += _of_dataset(open_dataset(source), name, octets=octets)
+                readers += _of_dataset(open_dataset(source), name, octets=octets)
             else:
-                streams += [
-                    FileStream(_spooled(found.path, stack), found.name)
+                readers += [
+                    FileReader(_spooled(found.path, stack), found.name)
                     for found in find_captures([source]).captures
                     if name in (None, found.name)
                 ]
-        if name is not None and not streams:
+        if name is not None and not readers:
             raise UsageError(f"capture: there is none of the name {name!r}")
-        yield streams
+        yield readers
 
 
-def _of_dataset(dataset: Dataset, name: str | None, *, octets: bool) -> list[Stream]:
+def _of_dataset(dataset: Dataset, name: str | None, *, octets: bool) -> list[Reader]:
     live = [capture for capture in dataset.snapshot().ordered() if name in (None, capture.name)]
     return [
-        open_stream(dataset, capture) if octets else TableStream(dataset, capture)
+        open_reader(dataset, capture) if octets else TableReader(dataset, capture)
         for capture in {capture.capture_id: capture for capture in live}.values()
     ]
 

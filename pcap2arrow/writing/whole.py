@@ -11,49 +11,49 @@ from pcap2arrow.errors import ExportError, Pcap2ArrowError, UsageError
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.original import rebuild
-from pcap2arrow.writing.stream import FileStream, Stream, TableStream
+from pcap2arrow.writing.reader import FileReader, Reader, TableReader
 from pcap2arrow.writing.target import STANDARD_OUTPUT, ExportReport, Target, open_target, write_octets
 
 _COPY_STEP = 4 << 20
 
 
-def export_originals(streams: list[Stream], target: Target) -> ExportReport:
+def export_originals(readers: list[Reader], target: Target) -> ExportReport:
     """Write one capture to a file, or all of them to a folder under their names."""
     into_folder = isinstance(target, str | os.PathLike) and (
         os.fspath(target).endswith("/") or (os.fspath(target) != STANDARD_OUTPUT and Path(target).is_dir())
     )
     if into_folder:
         assert isinstance(target, str | os.PathLike)
-        return _export_folder(streams, Path(target))
-    if len(streams) != 1:
+        return _export_folder(readers, Path(target))
+    if len(readers) != 1:
         raise UsageError(
-            f"original: expected one capture (pick it by name) or a folder, found {len(streams)} captures"
+            f"original: expected one capture (pick it by name) or a folder, found {len(readers)} captures"
         )
     with open_target(target) as (file, name):
-        octets = sum(write_octets(file, stretch) for stretch in _original(streams[0]))
+        octets = sum(write_octets(file, stretch) for stretch in _original(readers[0]))
     return ExportReport(None, octets, (name,))
 
 
-def _export_folder(streams: list[Stream], folder: Path) -> ExportReport:
+def _export_folder(readers: list[Reader], folder: Path) -> ExportReport:
     octets, files, errors = 0, list[str](), list[str]()
-    for stream in streams:
-        for name in _names(stream):
+    for reader in readers:
+        for name in _names(reader):
             try:
                 path = folder / _inside(name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with open_target(path) as (file, _):
-                    octets += sum(write_octets(file, stretch) for stretch in _original(stream))
+                    octets += sum(write_octets(file, stretch) for stretch in _original(reader))
                 files.append(str(path))
             except (Pcap2ArrowError, OSError) as error:
                 errors.append(f"{name}: {error}")
     return ExportReport(None, octets, tuple(files), tuple(errors))
 
 
-def _names(stream: Stream) -> list[str]:
-    """Every name of the stream's content."""
-    if isinstance(stream, FileStream):
-        return [stream.name]
-    return [live.name for live in stream.dataset.snapshot().of_content(stream.capture)]
+def _names(reader: Reader) -> list[str]:
+    """Every name of the capture's content."""
+    if isinstance(reader, FileReader):
+        return [reader.name]
+    return [live.name for live in reader.dataset.snapshot().of_content(reader.capture)]
 
 
 def _inside(name: str) -> PurePosixPath:
@@ -64,10 +64,10 @@ def _inside(name: str) -> PurePosixPath:
     return path
 
 
-def _original(stream: Stream) -> Iterator[Any]:
-    if isinstance(stream, TableStream):
-        yield from ahead(rebuild(stream.dataset, stream.capture))
+def _original(reader: Reader) -> Iterator[Any]:
+    if isinstance(reader, TableReader):
+        yield from ahead(rebuild(reader.dataset, reader.capture))
         return
-    with open_source(stream.path, name=stream.name) as source:
+    with open_source(reader.path, name=reader.name) as source:
         for offset in range(0, source.size, _COPY_STEP):
             yield source.read(offset, _COPY_STEP)

@@ -82,7 +82,7 @@ class Traits:
 
 
 @dataclass(frozen=True, slots=True)
-class FileStream:
+class FileReader:
     """A capture that is read where it is.
 
     One of several that are read at once is read in windows of ``octets``, and of very many closed after each.
@@ -190,7 +190,7 @@ class FileStream:
 
 
 @dataclass(frozen=True, slots=True)
-class TableStream:
+class TableReader:
     """A capture in a dataset, with its octets."""
 
     dataset: Dataset
@@ -212,7 +212,7 @@ class TableStream:
     ) -> Iterator[Packets]:
         """The packets, in batches; ``numbers`` maps interfaces to those of the export.
 
-        Of a stream that is ``alone`` and read to its end, two units are read at once; of one that is not, whole files
+        Of a reader that is ``alone`` and read to its end, two units are read at once; of one that is not, whole files
         are decoded batch by batch, as there may be many.
         """
         columns = needed_columns(wanted, interfaces=len(numbers))
@@ -321,18 +321,18 @@ class TableStream:
         return seen.traits(interfaces, blocks, fcs_present=fcs_present)
 
 
-Stream = FileStream | TableStream
+Reader = FileReader | TableReader
 
 
-def open_stream(dataset: Dataset, capture: LiveCapture) -> Stream:
+def open_reader(dataset: Dataset, capture: LiveCapture) -> Reader:
     """A capture of a dataset, from its tables or, where frames are only referenced, from the archive.
 
     Raises ExportError where there are no octets.
     """
     if "frames=stored" in capture.options.split():
-        return TableStream(dataset, capture)
+        return TableReader(dataset, capture)
     if "frames=referenced" in capture.options.split():
-        return FileStream(capture.source.path, capture.name)
+        return FileReader(capture.source.path, capture.name)
     raise ExportError(f"{capture.name}: converted with --frames none: there are no octets to write")
 
 
