@@ -16,6 +16,7 @@ from queries.filters.language.terms import Term
 from queries.filters.program import Arithmetic, Load, Operand, Program, WireLength
 from queries.filters.prune import Ranges, may_select
 from queries.filters.reach import accepts_nothing
+from queries.filters.uncollected import uncollected
 
 if TYPE_CHECKING:
     from queries.filters.machine.plan import Plan
@@ -46,7 +47,8 @@ class LinkFilter:
         if self._plan is None:
             from queries.filters.machine.plan import plan
 
-            self._plan = plan(self.program)
+            with uncollected():
+                self._plan = plan(self.program)
         return self._plan
 
     @property
@@ -100,7 +102,8 @@ class Filter:
         key = link_type, big_endian and link_type in HOST_ORDER_LINK_TYPES
         if key not in self._compiled:
             try:
-                self._compiled[key] = self._compile(*key)
+                with uncollected():
+                    self._compiled[key] = self._compile(*key)
             except FilterError as error:
                 self._compiled[key] = FilterError(
                     error.reason, text=self.text, span=error.span, hint=error.hint
@@ -128,4 +131,6 @@ def compile_filter(text: str, *, names: Names | None = None, netmask: int = 0) -
     >>> compile_filter("tcp port 443").for_link_type(1).accepts_nothing
     False
     """
-    return Filter(text, parse(text), names or Names.customary(), netmask)
+    with uncollected():
+        term = parse(text)
+    return Filter(text, term, names or Names.customary(), netmask)
