@@ -22,7 +22,7 @@ from jobs.count import count
 from jobs.slices import count_slices, count_slices_selected
 from pcap2arrow.dataset.log import open_dataset
 from pcap2arrow.times import TimeRange
-from pcap2arrow.writing import stream
+from pcap2arrow.writing import reader
 from pcap2arrow.writing.arrangement import Arrangement
 from pcap2arrow.writing.duplicates import AcrossSources
 from pcap2arrow.writing.merge import Run, merge
@@ -289,7 +289,7 @@ def test_merges_do_not_depend_on_windows_or_partitions(sources: list[list[int]],
             patch.setattr("pcap2arrow.writing.arrangement._OCTETS_OF_MANY", octets)
         for number, path in enumerate(paths):
             pcap2arrow.convert([path], folder / f"dataset{number}", partition_by=("hour", "none")[number % 2])  # type: ignore[arg-type]
-        patch.setattr(stream, "_BATCH_ROWS", octets or 1 << 16)
+        patch.setattr(reader, "_BATCH_ROWS", octets or 1 << 16)
         for given_ in (paths, [folder / f"dataset{number}" for number in range(len(paths))]):
             pcap2arrow.export(given_, folder / "out")
             assert _written(folder / "out") == [packet for _, packet in expected]
