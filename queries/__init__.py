@@ -18,8 +18,17 @@ from pcap2arrow.reading import extensions
 if TYPE_CHECKING:
     from queries.expressions import pcap_filter as pcap_filter
     from queries.filters.language.names import read_names as read_names
+    from queries.in_memory import connections as connections
+    from queries.in_memory import stream_octets as stream_octets
+    from queries.in_memory import tcp_streams as tcp_streams
 
-_HOMES = {"pcap_filter": "expressions", "read_names": "filters.names"}
+_HOMES = {
+    "connections": "in_memory",
+    "pcap_filter": "expressions",
+    "read_names": "filters.language.names",
+    "stream_octets": "in_memory",
+    "tcp_streams": "in_memory",
+}
 
 __all__ = list(_HOMES)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from queries.expressions import filter_columns, pcap_filter
+from queries.in_memory import connections, stream_octets, tcp_streams
 
 if TYPE_CHECKING:
     from queries.filters.language.names import Names
@@ -33,14 +34,26 @@ class LazyPackets:
         columns = [name for name in filter_columns(expression, **settings) if name in there]
         return self._packets.filter(pcap_filter(expression, columns=columns, **settings))
 
+    def connections(self) -> pl.DataFrame:
+        """Their connections; see :func:`queries.connections`."""
+        return connections(self._packets)
+
+    def tcp_streams(self, **settings: Any) -> pl.DataFrame:
+        """Their TCP streams; see :func:`queries.tcp_streams`."""
+        return tcp_streams(self._packets, **settings)
+
+    def stream_octets(self, **settings: Any) -> pl.DataFrame:
+        """What their TCP streams carried; see :func:`queries.stream_octets`."""
+        return stream_octets(self._packets, **settings)
+
 
 @pl.api.register_dataframe_namespace("pcap")
-class Packets:
+class Packets(LazyPackets):
     """The same of a packet table in memory: ``df.pcap``."""
 
     def __init__(self, packets: pl.DataFrame) -> None:
-        self._packets = packets
+        super().__init__(packets.lazy())
 
-    def filter(self, expression: str, **settings: Any) -> pl.DataFrame:
+    def filter(self, expression: str, **settings: Any) -> pl.DataFrame:  # type: ignore[override]
         """The packets that an expression selects; see :meth:`LazyPackets.filter`."""
-        return LazyPackets(self._packets.lazy()).filter(expression, **settings).collect()
+        return super().filter(expression, **settings).collect()

@@ -127,6 +127,23 @@ def parts(
         yield Part(_of_fragments, reading, 0, is_last=True)
 
 
+def of_table(packets: pl.DataFrame, reading: Reading) -> Iterator[pl.DataFrame]:
+    """Frames as those of :func:`parts`, of packets in memory: at least the columns :func:`columns_read`.
+
+    Captures have the order of their ``capture_id``, and packets that of their ``frame_number``.
+    """
+    captures = packets.sort("capture_id", "frame_number").partition_by("capture_id", maintain_order=True)
+    for number, capture in enumerate(captures):
+        yield _kept(capture, None, number, reading)
+    yield from _of_fragments(reading)
+
+
+def columns_read(reading: Reading) -> list[str]:
+    """Columns of the packet table that a reading takes frames from."""
+    held = [] if reading.fragments is None else reading.fragments.reads
+    return list(dict.fromkeys([*_all_columns(reading), *held, "capture_id", *_TIMES]))
+
+
 def _of_fragments(reading: Reading) -> Iterator[pl.DataFrame]:
     assert reading.fragments is not None
     for found in reading.fragments.whole():
