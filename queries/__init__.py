@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from queries.filters.language.names import read_names as read_names
     from queries.in_memory import connections as connections
     from queries.in_memory import stream_octets as stream_octets
+    from queries.in_memory import tcp_segments as tcp_segments
     from queries.in_memory import tcp_streams as tcp_streams
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "pcap_filter": "expressions",
     "read_names": "filters.language.names",
     "stream_octets": "in_memory",
+    "tcp_segments": "in_memory",
     "tcp_streams": "in_memory",
 }
 

@@ -54,6 +54,17 @@ def tcp_streams(
     return bucket.streams_table(bucket.names(Template()), hashes=hashes)
 
 
+def tcp_segments(
+    packets: pl.LazyFrame, *, overlap: Overlap = "last", limit: int | None = None
+) -> pl.DataFrame:
+    """Which packet gave which octets of TCP streams: a row per segment with anything in it.
+
+    ``stream`` is the number of :func:`tcp_streams`; see :func:`~queries.streams.tables.segments_table` for the columns.
+    Offsets against times are a time-sequence graph.  Raises UsageError where the table lacks a column.
+    """
+    return _bucket(packets, overlap, limit).segments_table()
+
+
 def stream_octets(
     packets: pl.LazyFrame, *, overlap: Overlap = "last", limit: int | None = None
 ) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from queries.expressions import filter_columns, pcap_filter
-from queries.in_memory import connections, stream_octets, tcp_streams
+from queries.in_memory import connections, stream_octets, tcp_segments, tcp_streams
 
 if TYPE_CHECKING:
     from queries.filters.language.names import Names
@@ -41,6 +41,10 @@ class LazyPackets:
     def tcp_streams(self, **settings: Any) -> pl.DataFrame:
         """Their TCP streams; see :func:`queries.tcp_streams`."""
         return tcp_streams(self._packets, **settings)
+
+    def tcp_segments(self, **settings: Any) -> pl.DataFrame:
+        """Which of them gave which octets of TCP streams; see :func:`queries.tcp_segments`."""
+        return tcp_segments(self._packets, **settings)
 
     def stream_octets(self, **settings: Any) -> pl.DataFrame:
         """What their TCP streams carried; see :func:`queries.stream_octets`."""

@@ -33,6 +33,8 @@ def _compare(source: Path, folder: Path) -> int:
     assert len(found) == report.streams
     if report.streams:
         assert_frame_equal(found, pl.read_parquet(folder / "streams.parquet"), check_dtypes=False)
+        segments = pl.read_parquet(folder / "segments.parquet")
+        assert_frame_equal(packets.pcap.tcp_segments().drop("capture_id"), segments.drop("capture_id"))
         runs = pl.read_parquet(folder / "octets.parquet").sort("stream", "offset")
         assert_frame_equal(packets.pcap.stream_octets().sort("stream", "offset"), runs, check_dtypes=False)
     return report.streams
