@@ -124,7 +124,8 @@ class Dataset:
 
         ``build`` is called again on a newer snapshot whenever another writer came first, so it has to decide
         from its argument alone (:func:`plan_change` does).  All of the change becomes visible at once, or
-        nothing.  An empty change writes nothing.  Files that the change adds have to be there already.
+        nothing.  An empty change writes nothing.  Files that the change adds have to be there already.  Files
+        that captures of the change shared with others are written anew for these.
 
         Raises:
             ConflictError: from ``build``, or because the change contradicts the snapshot.
@@ -138,12 +139,28 @@ class Dataset:
             change = build(snapshot)
             if not change:
                 return snapshot
+            change = self._without_dead_rows(snapshot, change)
             after = snapshot.after(change)
             self._check_files(snapshot, change)
             if _publish(self.store, Entry(uuid.uuid4().hex, after.version, change)):
                 self._newest = after
                 self._write_checkpoint_if_due(after)
                 return after
+
+    def _without_dead_rows(self, snapshot: Snapshot, change: Change) -> Change:
+        """``change``, and what it leaves of files that captures shared in files of its own.
+
+        All rows of a live file are live: other tools read it whole.
+        """
+        leaving = (snapshot.captures[name] for name in change.remove if name in snapshot.captures)
+        if not any(file.stretch for capture in leaving for file in capture.files):
+            return change
+        from pcap2arrow.compaction.plan import plan_leavings, with_moves
+        from pcap2arrow.compaction.write import write_join
+
+        joins = plan_leavings(snapshot, change)
+        moved = {place: file for join in joins for place, file in write_join(self, join).items()}
+        return with_moves(snapshot, change, moved) if moved else change
 
     def path_of(self, path: str) -> str:
         """Absolute path or URL of a data file, as other tools take it."""

@@ -11,6 +11,7 @@ from pcap2arrow.conversion.capture import capture_row, scan_alone
 from pcap2arrow.conversion.options import OnError, Options
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import open_dataset
+from pcap2arrow.dataset.snapshot import whole_files
 from pcap2arrow.errors import Pcap2ArrowError
 from pcap2arrow.inputs import Input, find_captures
 from pcap2arrow.reading import extensions
@@ -40,7 +41,8 @@ def scan(source: str | os.PathLike[str], *, version: int | None = None) -> pl.La
         return _scan_capture(os.fspath(source))
     dataset = open_dataset(source)
     snapshot = dataset.snapshot(version)
-    paths = [dataset.path_of(file.path) for file in snapshot.files("packets")]
+    files = whole_files(snapshot.files("packets"))
+    paths = [dataset.path_of(file.path) for file in files]
     if not paths:
         return polars_schema().to_frame().lazy()
     return pl.scan_parquet(
