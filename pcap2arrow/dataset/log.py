@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -20,13 +18,12 @@ from pcap2arrow.dataset.change import plan_removal
 from pcap2arrow.dataset.checkpoint import decode_checkpoint, encode_checkpoint
 from pcap2arrow.dataset.entry import Entry, decode_entry, encode_entry
 from pcap2arrow.dataset.snapshot import Change, Snapshot, check_path
-from pcap2arrow.dataset.store import OutputFile, Store, open_store, probe
+from pcap2arrow.dataset.store import OutputFile, Store, create, open_store, probe
 from pcap2arrow.errors import ConflictError, DatasetError
 
 MANIFEST = "_manifest"
 CHECKPOINTS = f"{MANIFEST}/checkpoints"
 
-_ATTEMPTS = 5
 _LONGEST_BATCH = 64
 
 _logger = logging.getLogger(__name__)
@@ -53,7 +50,7 @@ def create_dataset(
         _refuse_other_contents(store)
         probe(store)
         entry = Entry(uuid.uuid4().hex, 0, settings=dict(settings))
-        if _publish(store, entry):
+        if create(store, entry_path(0), encode_entry(entry)):
             return Dataset(store, entry.settings)
     if not exist_ok:
         raise DatasetError(f"{store.url}: there is a dataset already")
@@ -142,7 +139,8 @@ class Dataset:
             change = self._without_dead_rows(snapshot, change)
             after = snapshot.after(change)
             self._check_files(snapshot, change)
-            if _publish(self.store, Entry(uuid.uuid4().hex, after.version, change)):
+            entry = Entry(uuid.uuid4().hex, after.version, change)
+            if create(self.store, entry_path(after.version), encode_entry(entry)):
                 self._newest = after
                 self._write_checkpoint_if_due(after)
                 return after
@@ -311,38 +309,6 @@ def entry_path(version: int) -> str:
 def checkpoint_path(version: int) -> str:
     """Where the checkpoint of a version is."""
     return f"{CHECKPOINTS}/{version:020d}.parquet"
-
-
-def _publish(store: Store, entry: Entry) -> bool:
-    """Create an entry; False where its version is another writer's.
-
-    After an error, or where something is in the way, the outcome is what stands there afterwards: an answer
-    can be lost on its way, and then a client that tries again is refused for its own entry.
-
-    Raises:
-        DatasetError: if the entry could not be created, and nobody else's is there.
-    """
-    path, data = entry_path(entry.version), encode_entry(entry)
-    problem: DatasetError | None = None
-    for attempt in range(_ATTEMPTS):
-        try:
-            if store.create_if_absent(path, data):
-                return True
-            found = store.read(path)
-        except DatasetError as error:
-            problem = error
-            found = _read_quietly(store, path)
-        if found is not None:
-            return decode_entry(found, path=store.location(path)).id == entry.id
-        time.sleep(random.uniform(0.5, 1.0) * 0.02 * 2**attempt)
-    raise problem or DatasetError(f"{store.location(path)}: can't be created, though nothing is there")
-
-
-def _read_quietly(store: Store, path: str) -> bytes | None:
-    try:
-        return store.read(path)
-    except DatasetError:
-        return None
 
 
 def _refuse_other_contents(store: Store) -> None:
