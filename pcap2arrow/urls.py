@@ -70,7 +70,7 @@ def polars_options(path: str) -> dict[str, Any] | None:
         return None
     client = client_options()
     kept = {name: client[name] for name in ("connect_timeout", "timeout")}
-    return kept | {"allow_http": str(client["allow_http"]).lower(), "max_retries": str(_RETRIES)}
+    return kept | {"allow_http": str(client["allow_http"]).lower(), "max_retries": _RETRIES}
 
 
 def _timeout() -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from pcap2arrow.errors import FilterError
+from pcap2arrow.urls import polars_options
 from queries.filters.compiled import HOST_ORDER_LINK_TYPES, Filter, LinkFilter
 from queries.filters.prune import Ranges
 from queries.filters.verdicts import no_octets, verdicts
@@ -159,10 +160,15 @@ def _place(dataset: Dataset, file: DataFile) -> Place:
 
 
 def _scan(places: tuple[Place, ...]) -> pl.LazyFrame:
+    options = polars_options(places[0][0])
+
+    def scan(paths: list[str]) -> pl.LazyFrame:
+        return pl.scan_parquet(paths, hive_partitioning=False, glob=False, storage_options=options)
+
     if all(rows is None for _, rows in places):
-        return pl.scan_parquet([path for path, _ in places], hive_partitioning=False, glob=False)
-    parts = [(pl.scan_parquet(path, hive_partitioning=False, glob=False), rows) for path, rows in places]
-    return pl.concat(scan if rows is None else scan.slice(*rows) for scan, rows in parts)
+        return scan([path for path, _ in places])
+    parts = [(scan([path]), rows) for path, rows in places]
+    return pl.concat(part if rows is None else part.slice(*rows) for part, rows in parts)
 
 
 def compiled(

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import pcap2arrow
 from jobs.convert import convert
+from jobs.count import count_selected
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.dataset import create_dataset, open_dataset
 from pcap2arrow.errors import DatasetError, SourceError, UsageError
 from pcap2arrow.inputs import find_captures
+from pcap2arrow.reading.files import read_file, read_frame
 from pcap2arrow.savefile.source import open_source
+from queries.filters.compiled import compile_filter
 from tests import datasets
 from tests.commands import SAMPLE, write_capture
 from tests.fault_proxy import FaultProxy, fault_proxy
@@ -75,7 +80,7 @@ def _many(tmp_path: Path, count: int) -> Path:
     folder.mkdir()
     for number in range(count):
         write_capture(folder / f"{number}.pcap", seed=number, octets=3_000)
-    write_capture(folder / "large.pcap", seed=count, octets=1 << 18)
+    write_capture(folder / "large.pcap", seed=count, octets=1 << 17)
     shutil.copy(SAMPLE, folder)
     return folder
 
@@ -105,7 +110,7 @@ def _faulty_conversions(
 def test_faults_of_a_store_are_absorbed(
     server: dict[str, str], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _faulty_conversions(server, place, tmp_path, monkeypatch, captures=6, least=150)
+    _faulty_conversions(server, place, tmp_path, monkeypatch, captures=2, least=150)
 
 
 @pytest.mark.long
@@ -184,3 +189,81 @@ def test_a_wrong_timeout_is_an_error(monkeypatch: pytest.MonkeyPatch, place: str
     monkeypatch.setenv("PCAP2ARROW_STORE_TIMEOUT", "soon")
     with pytest.raises(UsageError, match="expected a number of seconds"):
         open_dataset(f"{place}/dataset")
+
+
+@pytest.fixture(scope="module")
+def large(server: dict[str, str]) -> Iterator[tuple[str, FaultProxy]]:
+    """A dataset in a store, of a capture of some MiB, and a proxy without faults before it that counts.
+
+    Polars keeps its connections, so there is one proxy for all tests.
+    """
+    place = f"{make_bucket('bucket-of-ranges', server)}/dataset"
+    with (
+        fault_proxy(_upstream(server), rates={}) as proxy,
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        _reach(proxy, server, patch)
+        patch.setenv("PCAP2ARROW_STORE_TIMEOUT", "20")
+        parts = [Path(folder) / f"{number}.pcap" for number in range(12)]
+        for number, part in enumerate(parts):
+            write_capture(part, seed=number, octets=1 << 20)
+        whole = parts[0].read_bytes() + b"".join(part.read_bytes()[24:] for part in parts[1:])
+        (Path(folder) / "large.pcap").write_bytes(whole)
+        found = find_captures([Path(folder) / "large.pcap", SAMPLE])
+        convert(found, place, Options(block=6 << 20))
+        yield place, proxy
+
+
+def _read_column(dataset: str, out: Path) -> None:
+    opened = open_dataset(dataset)
+    assert (
+        sum(len(read_file(opened, f, columns=["time"])) for f in opened.snapshot().files("packets")) > 5_000
+    )
+
+
+def _scan_column(dataset: str, out: Path) -> None:
+    assert (
+        pcap2arrow.scan(dataset).select(pl.col("frame_len").cast(pl.UInt64).sum()).collect().item()
+        > 3_000_000
+    )
+
+
+def _count_filter(dataset: str, out: Path) -> None:
+    assert count_selected([dataset], [compile_filter("udp port 53 or tcp")]).tally.packets[0] > 0
+
+
+def _take_frames_apart(dataset: str, out: Path) -> None:
+    opened = open_dataset(dataset)
+    file = max(opened.snapshot().files("packets"), key=lambda file: file.size)
+    assert len(read_frame(opened, file, columns=["frame_number", "header"])) == file.rows
+
+
+def _export_one(dataset: str, out: Path) -> None:
+    pcap2arrow.export([dataset], out, capture="sample.pcapng", format="original")
+    assert out.read_bytes() == SAMPLE.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("query", "share"),
+    [
+        (_read_column, 0.10),
+        (_scan_column, 0.10),
+        (_count_filter, 0.15),
+        (_take_frames_apart, 0.15),
+        (_export_one, 0.05),
+    ],
+)
+def test_only_what_is_wanted_is_fetched(
+    query: Callable[[str, Path], None], share: float, large: tuple[str, FaultProxy], tmp_path: Path
+) -> None:
+    """Of files of packets: their footers, and the columns that a query needs; never a whole one."""
+    dataset, proxy = large
+    files = open_dataset(dataset).snapshot().files("packets")
+    proxy.requests.clear()
+    query(dataset, tmp_path / "out")
+    fetched = [each for each in proxy.requests if "/packets/" in each.path and each.method == "GET"]
+    assert fetched and all(each.is_range and each.status == 206 for each in fetched)
+    octets, whole = sum(each.octets for each in fetched), sum(file.size for file in files)
+    print(f"{query.__name__}: {len(fetched)} requests, {octets} of {whole} octets: {octets / whole:.1%}")
+    assert octets < share * whole

@@ -183,14 +183,14 @@ class Dataset:
         check_path(path)
         return self.store.output(path, sync=sync)
 
-    def open_input(self, path: str) -> BinaryIO:
-        """A data file open for reading at any offset.
+    def open_input(self, path: str, *, size: int | None = None) -> BinaryIO:
+        """A data file open for reading at any offset; its ``size``, where it is known, saves a request.
 
         Raises:
             DatasetError: if it is missing or can't be read.
         """
         check_path(path)
-        return self.store.input(path)
+        return self.store.input(path, size=size)
 
     def changes(self, first: int) -> tuple[Change, ...]:
         """Changes of the versions from ``first`` to the newest."""

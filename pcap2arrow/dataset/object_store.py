@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _REQUESTS_AT_ONCE = 16
-_READ_AHEAD = 1 << 20
+_TAIL = 1 << 16
 _ATTEMPTS = 4
 """Of requests that may be repeated: obstore gives up where a put gets no answer, or an answer's body ends early."""
 
@@ -145,9 +145,9 @@ class ObjectStore(Store):
             with self._naming(path):
                 _again(put)
 
-    def input(self, path: str) -> BinaryIO:
+    def input(self, path: str, *, size: int | None = None) -> BinaryIO:
         """See :class:`Store`."""
-        return io.BufferedReader(_ObjectFile(self, self.stat(path)), _READ_AHEAD)
+        return cast(BinaryIO, _ObjectFile(self, path, self.stat(path).size if size is None else size))
 
     def read_range(self, path: str, start: int, end: int, *, etag: str | None = None) -> bytes:
         """Octets ``start`` to ``end`` (exclusive) of an object.
@@ -193,13 +193,16 @@ class ObjectStore(Store):
 
 
 class _ObjectFile(io.RawIOBase):
-    """An object as a file: every read is a range request."""
+    """An object as a file: every read is a range request, but that the last octets are fetched once.
 
-    def __init__(self, store: ObjectStore, stored: Stored) -> None:
+    There a Parquet file says what it holds.
+    """
+
+    def __init__(self, store: ObjectStore, path: str, size: int) -> None:
         super().__init__()
-        self._store = store
-        self._stored = stored
+        self._store, self._path, self._size = store, path, size
         self._offset = 0
+        self._tail = b""
 
     def readable(self) -> bool:
         return True
@@ -208,7 +211,7 @@ class _ObjectFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._stored.size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size}[whence]
         self._offset = max(0, base + offset)
         return self._offset
 
@@ -217,13 +220,21 @@ class _ObjectFile(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer).cast("B")
-        end = min(self._offset + len(view), self._stored.size)
+        end = min(self._offset + len(view), self._size)
         if end <= self._offset:
             return 0
-        data = self._store.read_range(self._stored.path, self._offset, end)
+        data = self._read(self._offset, end)
         view[: len(data)] = data
         self._offset += len(data)
         return len(data)
+
+    def _read(self, start: int, end: int) -> bytes:
+        tail = max(self._size - _TAIL, 0)
+        if start < tail:
+            return self._store.read_range(self._path, start, end)
+        if not self._tail:
+            self._tail = self._store.read_range(self._path, tail, self._size)
+        return self._tail[start - tail : end - tail]
 
 
 def _connect(url: str) -> Any:

@@ -96,8 +96,8 @@ class Store(ABC):
         """A new file that appears when the context ends, or, when that ends in an error, not at all."""
 
     @abstractmethod
-    def input(self, path: str) -> BinaryIO:
-        """A file open for reading at any offset."""
+    def input(self, path: str, *, size: int | None = None) -> BinaryIO:
+        """A file open for reading at any offset; its ``size``, where it is known, saves a request."""
 
     def location(self, path: str) -> str:
         """The file's absolute path, or its URL."""

@@ -18,6 +18,7 @@ from pcap2arrow.reading import extensions
 from pcap2arrow.reading.capture import read_tables
 from pcap2arrow.savefile.reader import read_header
 from pcap2arrow.savefile.source import open_source
+from pcap2arrow.urls import polars_options
 from pcap2arrow.writing.original import capture_row as stored_row
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def scan(source: str | os.PathLike[str], *, version: int | None = None) -> pl.La
         extra_columns="ignore",
         hive_partitioning=False,
         glob=False,
+        storage_options=polars_options(dataset.url),
     )
 
 

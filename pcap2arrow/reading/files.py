@@ -79,11 +79,7 @@ def read_frame(
     place = dataset.path_of(file.path)
     read = columns if where is None else list({*columns, *where.meta.root_names()})
     try:
-        packets = _scan(dataset, file, read)
-        if rows is not None and _in_a_row(rows):
-            packets, rows = packets.slice(int(rows[0]), len(rows)), None
-        if rows is not None:
-            packets = packets.collect()[rows].lazy()
+        packets = _scan(dataset, file, read, rows)
         return (packets if where is None else packets.filter(where)).select(columns).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DatasetError(f"{place}: damaged: {error}") from error
@@ -93,17 +89,23 @@ def _in_a_row(rows: NDArray[np.integer[Any]]) -> bool:
     return len(rows) > 0 and int(rows[-1] - rows[0]) + 1 == len(rows)
 
 
-def _scan(dataset: Dataset, file: DataFile, columns: list[str]) -> pl.LazyFrame:
-    """Columns of a file, lazily; from another store they are fetched, and nothing else of the file is."""
+def _scan(
+    dataset: Dataset, file: DataFile, columns: list[str], rows: NDArray[np.integer[Any]] | None
+) -> pl.LazyFrame:
+    """Columns of some rows of a file; from another store these columns are fetched, and nothing else of the file."""
     import polars as pl
 
     place = dataset.path_of(file.path)
+    first, count = (int(rows[0]), len(rows)) if rows is not None and _in_a_row(rows) else (0, file.rows)
     if is_url(place):
-        found = pl.from_arrow(read_file(dataset, file, columns=columns))
+        found = pl.from_arrow(_read_stretch(dataset, file, columns, first, count))
         assert isinstance(found, pl.DataFrame)
-        return found.lazy().select(columns)
-    packets = pl.scan_parquet(place, hive_partitioning=False, glob=False).select(columns)
-    return packets.slice(file.stretch.first, file.rows) if file.stretch else packets
+        packets = found.lazy().select(columns)
+    else:
+        packets = pl.scan_parquet(place, hive_partitioning=False, glob=False).select(columns)
+        if file.stretch or count < file.rows:
+            packets = packets.slice(first + (file.stretch.first if file.stretch else 0), count)
+    return packets if rows is None or _in_a_row(rows) else packets.collect()[rows].lazy()
 
 
 def _read_stretch(
@@ -174,7 +176,7 @@ def _statistics(opened: pq.ParquetFile, column: str) -> list[Any]:
 @contextmanager
 def _open(dataset: Dataset, file: DataFile) -> Iterator[pq.ParquetFile]:
     try:
-        with dataset.open_input(file.path) as stream:
-            yield pq.ParquetFile(stream)
+        with dataset.open_input(file.path, size=file.size) as stream:
+            yield pq.ParquetFile(stream, pre_buffer=is_url(dataset.url))
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{dataset.path_of(file.path)}: damaged: {error}") from error
