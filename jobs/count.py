@@ -109,12 +109,13 @@ def _tasks(
 
 
 def _dataset_tasks(dataset: Dataset, filters: Sequence[Filter]) -> Iterator[Callable[[], Tally]]:
+    from pcap2arrow.dataset.snapshot import whole_files
     from queries.select import count_files, groups
 
     captures = {live.capture_id: live for live in dataset.snapshot().ordered()}.values()
     stored = [live for live in captures if "frames=stored" in live.options.split()]
     swapped = big_endian_captures(dataset, stored)
-    files = [file for live in stored for file in live.files if file.table == "packets"]
+    files = whole_files(file for live in stored for file in live.files if file.table == "packets")
     for group in groups(files, filters):
         yield lambda group=group: count_files(filters, dataset, group, big_endian=swapped)  # type: ignore[misc]
     for live in captures:

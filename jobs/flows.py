@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pcap2arrow.errors import ExportError, UsageError
+from pcap2arrow.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -77,18 +77,17 @@ def write_flows(connections: pl.DataFrame, path: str) -> None:
     Raises UsageError for another ending, ExportError where the file can't be written.
     """
     import polars as pl
+    import pyarrow.parquet as pq
+
+    from pcap2arrow.writing.target import open_target
 
     check_target(path)
-    target = Path(path)
-    try:
-        if target.suffix == ".parquet":
-            connections.write_parquet(target)
-            return
-        durations = pl.col("duration", "handshake_rtt").dt.total_nanoseconds() / 1e9
-        readable = connections.with_columns(durations)
-        if target.suffix == ".csv":
-            readable.write_csv(target)
-        else:
-            readable.write_ndjson(target)
-    except OSError as error:
-        raise ExportError(f"{path}: {error.strerror}") from error
+    durations = pl.col("duration", "handshake_rtt").dt.total_nanoseconds() / 1e9
+    with open_target(path) as (file, _):
+        match Path(path).suffix:
+            case ".parquet":
+                pq.write_table(connections.to_arrow(), file, compression="zstd")
+            case ".csv":
+                file.write(connections.with_columns(durations).write_csv().encode())
+            case _:
+                file.write(connections.with_columns(durations).write_ndjson().encode())

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pcap2arrow.compaction.api import compact as compact
     from pcap2arrow.conversion.api import convert as convert
     from pcap2arrow.dataset.api import files as files
     from pcap2arrow.dataset.api import remove as remove
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "compact": "compaction.api",
     "convert": "conversion.api",
     "export": "writing.api",
     "files": "dataset.api",

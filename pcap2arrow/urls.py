@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+from pcap2arrow.errors import UsageError
+
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 """Schemes of URLs that obstore answers to."""
 
-_TIMEOUTS = {"connect_timeout": "5s", "timeout": "60s"}  # for an answer as a whole; then it is tried again
+_WITH_BUCKETS = ("s3", "s3a", "gs", "gcs")
+
+TIMEOUT = "PCAP2ARROW_STORE_TIMEOUT"
+"""Environment variable: seconds that an object store has for an answer as a whole, until it is asked again."""
+
+_TIMEOUT_SECONDS, _CONNECT_SECONDS = 60, 5
+_RETRIES = 8
+_LONGEST_PAUSE = timedelta(seconds=5)
+_GIVEN_UP_AFTER = timedelta(minutes=3)
 
 
 def is_url(path: str) -> bool:
@@ -19,12 +30,57 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def names_object(path: str) -> bool:
+    """Whether that is the URL of an object whose bucket is the URL's host, in a store that obstore answers to."""
+    return path.partition("://")[0] in _WITH_BUCKETS and is_url(path) and find_spec("obstore") is not None
+
+
+def bucket_and_key(url: str) -> tuple[str, str]:
+    """The URL of an object's bucket, and what the object is called there."""
+    scheme, _, path = url.partition("://")
+    bucket, _, key = path.partition("/")
+    return f"{scheme}://{bucket}", key
+
+
 def client_options() -> dict[str, Any]:
     """How obstore talks to stores: time-outs, and no encryption only where the environment names such an endpoint."""
     endpoints = (
         os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
     )
-    return _TIMEOUTS | {"allow_http": any(endpoint.startswith("http://") for endpoint in endpoints)}
+    seconds = _timeout()
+    return {
+        "connect_timeout": f"{min(seconds, _CONNECT_SECONDS):g}s",
+        "timeout": f"{seconds:g}s",
+        "allow_http": any(endpoint.startswith("http://") for endpoint in endpoints),
+    }
+
+
+def retry_config() -> dict[str, Any]:
+    """How often obstore asks again: after errors of the server (5xx), lost connections, time-outs of reading."""
+    return {
+        "max_retries": _RETRIES,
+        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": _LONGEST_PAUSE, "base": 2},
+        "retry_timeout": _GIVEN_UP_AFTER,
+    }
+
+
+def polars_options(path: str) -> dict[str, Any] | None:
+    """The same for what Polars reads itself: its ``storage_options`` for a URL, None for a path."""
+    if not is_url(path):
+        return None
+    client = client_options()
+    kept = {name: client[name] for name in ("connect_timeout", "timeout")}
+    return kept | {"allow_http": str(client["allow_http"]).lower(), "max_retries": _RETRIES}
+
+
+def _timeout() -> float:
+    try:
+        seconds = float(os.environ.get(TIMEOUT, _TIMEOUT_SECONDS))
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"{TIMEOUT}={os.environ[TIMEOUT]}: expected a number of seconds")
+    return seconds
 
 
 def remote_errors() -> tuple[type[Exception], ...]:
@@ -54,7 +110,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     scheme = url.partition("://")[0]
     if scheme in OBJECT_STORES and find_spec("obstore"):
         _register(scheme)
-        found, path = fsspec.core.url_to_fs(url, client_options=client_options())
+        found, path = fsspec.core.url_to_fs(url, client_options=client_options(), retry_config=retry_config())
     else:
         found, path = fsspec.core.url_to_fs(url)
     return found, path

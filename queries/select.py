@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from pcap2arrow.errors import FilterError
+from pcap2arrow.urls import polars_options
 from queries.filters.compiled import HOST_ORDER_LINK_TYPES, Filter, LinkFilter
 from queries.filters.prune import Ranges
 from queries.filters.verdicts import no_octets, verdicts
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 ANY_LINK_TYPE = 0, 65535
 """The range of a file that has none."""
+
+Place = tuple[str, tuple[int, int] | None]
+"""A file's path or URL, and of its rows the first and how many (None: all)."""
 
 _GROUP_ROWS, _GROUP_ROWS_WITHOUT_OCTETS = 1 << 19, 1 << 21
 
@@ -53,7 +57,7 @@ class Tally:
 class FilePackets:
     """Packets of Parquet files, those of ``scope`` (None: all); columns are read when they are asked for."""
 
-    paths: tuple[str, ...]
+    places: tuple[Place, ...]
     rows: int
     scope: pl.Expr | None = None
 
@@ -68,7 +72,7 @@ class FilePackets:
         return self._read(columns, where if self.scope is None else self.scope & where)
 
     def _read(self, columns: Sequence[str], where: pl.Expr | None) -> pl.DataFrame:
-        packets = _scan(self.paths)
+        packets = _scan(self.places)
         try:
             return (packets if where is None else packets.filter(where)).select(columns).collect()
         except pl.exceptions.ColumnNotFoundError:
@@ -127,19 +131,19 @@ class Part:
 
 def parts(dataset: Dataset, files: Sequence[DataFile], *, swapped: pl.Expr) -> Iterator[Part]:
     """Files of packets, by what filters need to know of them; ``swapped`` tells those of big-endian captures."""
-    paths = tuple(dataset.path_of(file.path) for file in files)
+    places = tuple(_place(dataset, file) for file in files)
     ranges = _common_ranges(files)
     least, greatest = ranges.get("link_type", ANY_LINK_TYPE)
     if least == greatest and least not in HOST_ORDER_LINK_TYPES:
-        yield Part(least, False, FilePackets(paths, sum(file.rows for file in files)), None, ranges)
+        yield Part(least, False, FilePackets(places, sum(file.rows for file in files)), None, ranges)
         return
     swapped &= pl.col("link_type").is_in(sorted(HOST_ORDER_LINK_TYPES))
-    kinds = _scan(paths).select("link_type", swapped.alias("swapped")).collect()
+    kinds = _scan(places).select("link_type", swapped.alias("swapped")).collect()
     for link_type, is_swapped in kinds.unique().sort("link_type", "swapped").iter_rows():
         is_it = (pl.col("link_type") == link_type) & (pl.col("swapped") == is_swapped)
         rows = kinds.select(is_it.arg_true()).to_series()
         scope = (pl.col("link_type") == link_type) & (swapped if is_swapped else ~swapped)
-        yield Part(link_type, is_swapped, FilePackets(paths, len(rows), scope), rows, ranges)
+        yield Part(link_type, is_swapped, FilePackets(places, len(rows), scope), rows, ranges)
 
 
 def _common_ranges(files: Sequence[DataFile]) -> dict[str, tuple[int, int]]:
@@ -151,8 +155,20 @@ def _common_ranges(files: Sequence[DataFile]) -> dict[str, tuple[int, int]]:
     }
 
 
-def _scan(paths: tuple[str, ...]) -> pl.LazyFrame:
-    return pl.scan_parquet(list(paths), hive_partitioning=False, glob=False)
+def _place(dataset: Dataset, file: DataFile) -> Place:
+    return dataset.path_of(file.path), (file.stretch.first, file.rows) if file.stretch else None
+
+
+def _scan(places: tuple[Place, ...]) -> pl.LazyFrame:
+    options = polars_options(places[0][0])
+
+    def scan(paths: list[str]) -> pl.LazyFrame:
+        return pl.scan_parquet(paths, hive_partitioning=False, glob=False, storage_options=options)
+
+    if all(rows is None for _, rows in places):
+        return scan([path for path, _ in places])
+    parts = [(scan([path]), rows) for path, rows in places]
+    return pl.concat(part if rows is None else part.slice(*rows) for part, rows in parts)
 
 
 def compiled(

@@ -332,10 +332,10 @@ def test_a_lost_entry_is_noticed(dataset: Dataset) -> None:
 
 def test_a_newer_log_is_refused(dataset: Dataset) -> None:
     convert(dataset, capture("a", 1))
-    future = json.dumps({"format": 2, "what": "ever"}).encode()
+    future = json.dumps({"format": 3, "what": "ever"}).encode()
     dataset.store.write(entry_path(2), future)
     with pytest.raises(
-        DatasetError, match=r"00002\.json: written by a newer release \(log format 2;.*upgrade"
+        DatasetError, match=r"00002\.json: written by a newer release \(log format 3;.*upgrade"
     ):
         dataset.snapshot()
     dataset.store.write(entry_path(0), future)

@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.commands import SAMPLE, SAMPLE_PACKETS, json_lines, live_files, run, write_capture
+from tests.object_store import SECRET, make_bucket, objects_in, s3_server, store_of
 
 obstore = pytest.importorskip("obstore", reason="obstore is not installed (the extra s3)")
 pytest.importorskip("moto", reason="moto is not installed (the extra test)")
 
-SECRET = "canary-4f1c"
-
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    """A server's address and credentials, as clients find them in the environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    found = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_REGION": "us-east-1",
-    }
-    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    quiet = os.environ | {"PYTHONWARNINGS": "ignore"}
-    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=quiet)
-    try:
-        _wait_for(port)
+    with s3_server() as found:
         yield found
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(300):
-        with socket.socket() as probe:
-            if not probe.connect_ex(("127.0.0.1", port)):
-                return
-        time.sleep(0.1)
-    raise TimeoutError("moto does not answer")
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bucket(request: pytest.FixtureRequest, environment: dict[str, str], folder: Path) -> str:
     """A new bucket with the captures below ``captures/``."""
-    name = f"bucket-{abs(hash(request.node.name))}"
-    make = urllib.request.Request(f"{environment['AWS_ENDPOINT_URL']}/{name}", method="PUT")
-    with urllib.request.urlopen(make) as answer:
-        assert answer.status == 200
+    made = make_bucket(f"bucket-{abs(hash(request.node.name))}", environment)
     for path in folder.iterdir():
-        obstore.put(_store(name, environment), f"captures/{path.name}", path.read_bytes())
-    return f"s3://{name}"
-
-
-def _store(bucket: str, environment: dict[str, str]) -> Any:
-    config = {name.lower(): value for name, value in environment.items()}
-    options: Any = {"allow_http": True}
-    return obstore.store.S3Store(bucket.removeprefix("s3://"), config=config, client_options=options)
-
-
-def _objects(bucket: str, prefix: str, environment: dict[str, str]) -> dict[str, bytes]:
-    store = _store(bucket, environment)
-    paths = [meta["path"] for batch in obstore.list(store, prefix=prefix) for meta in batch]
-    return {path.removeprefix(f"{prefix}/"): bytes(obstore.get(store, path).bytes()) for path in paths}
+        obstore.put(store_of(made, environment), f"captures/{path.name}", path.read_bytes())
+    return made
 
 
 def _tables(objects: dict[str, bytes]) -> dict[str, bytes]:
@@ -103,7 +55,7 @@ def test_a_dataset_in_a_store_has_the_files_of_a_local_one(
     done = run(*words, environment=environment)
     summary = json_lines(done.stdout)[-1]
     assert (summary["captures"], summary["failed"], summary["left_out"]) == (3, 0, 1)
-    objects = _objects(bucket, "dataset", environment)
+    objects = objects_in(bucket, "dataset", environment)
     assert _tables(objects) == _tables(live_files(tmp_path / "local"))
     assert not any(SECRET.encode() in data for data in objects.values())
     assert SECRET not in done.stdout + done.stderr
@@ -125,8 +77,8 @@ def test_queries_and_exports_give_what_they_give_of_a_local_dataset(
     expected = (tmp_path / "local.pcapng").read_bytes()
     assert (tmp_path / "remote.pcapng").read_bytes() == expected
     run("export", remote, "-f", "udp", "-w", f"{bucket}/out/udp.pcapng", environment=environment)
-    assert _objects(bucket, "out", environment) == {"udp.pcapng": expected}
-    attributes = obstore.get(_store(bucket, environment), "out/udp.pcapng").attributes
+    assert objects_in(bucket, "out", environment) == {"udp.pcapng": expected}
+    attributes = obstore.get(store_of(bucket, environment), "out/udp.pcapng").attributes
     assert attributes["Content-Type"] == "application/pcap"
     assert run("verify", remote, environment=environment).stdout
 
@@ -137,12 +89,12 @@ def test_captures_are_read_where_they_are(bucket: str, environment: dict[str, st
         assert run("count", url, environment=environment).stdout == f"{SAMPLE_PACKETS}\n"
 
 
-def test_a_plan_in_a_store(bucket: str, environment: dict[str, str]) -> None:
+def test_a_plan_in_astore_of(bucket: str, environment: dict[str, str]) -> None:
     plan = f"{bucket}/plan"
     run("plan", f"{bucket}/captures/", "-o", plan, "--dataset", f"{bucket}/dataset", environment=environment)
     run("unit", plan, 0, environment=environment)
     assert "3 captures: 2 converted, 1 named" in run("commit", plan, environment=environment).stdout
-    told = _objects(bucket, "plan", environment)
+    told = objects_in(bucket, "plan", environment)
     assert not any(SECRET.encode() in data for data in told.values())
 
 

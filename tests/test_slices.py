@@ -168,9 +168,9 @@ def test_only_files_that_can_hold_the_range_are_read(
     kind = type(dataset)
     original = kind.open_input
 
-    def watched(self: object, path: str) -> object:
+    def watched(self: object, path: str, **settings: int) -> object:
         opened.add(path)
-        return original(self, path)  # type: ignore[arg-type]
+        return original(self, path, **settings)  # type: ignore[arg-type]
 
     def named(self: object, path: str) -> str:
         opened.add(path)

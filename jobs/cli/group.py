@@ -14,6 +14,7 @@ VERBS = (
     "export",
     "verify",
     "remove",
+    "compact",
     "vacuum",
     "plan",
     "unit",

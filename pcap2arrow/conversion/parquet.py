@@ -61,7 +61,7 @@ def packet_settings(columns: list[str]) -> dict[str, Any]:
 
 
 @cache
-def _metadata(*, bytes_stored: bool) -> dict[bytes, bytes]:
+def packet_metadata(*, bytes_stored: bool) -> dict[bytes, bytes]:
     """What Arrow notes in a file so that it is read with the types of our schema, in place of the views written."""
     read = schema.arrow_schema(bytes_stored=bytes_stored)
     return {**read.metadata, b"ARROW:schema": base64.b64encode(read.serialize())}
@@ -116,7 +116,7 @@ class PartitionWriter:
             self._writer = pq.ParquetWriter(
                 self._sink, table.schema, store_schema=False, **packet_settings(table.schema.names)
             )
-            self._writer.add_key_value_metadata(_metadata(bytes_stored="rest" in table.schema.names))
+            self._writer.add_key_value_metadata(packet_metadata(bytes_stored="rest" in table.schema.names))
         with _ENCODING:
             self._writer.write_table(table, row_group_size=len(table))
         self._rows += len(table)

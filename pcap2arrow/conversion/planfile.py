@@ -20,7 +20,7 @@ from cattrs.preconf.json import JsonConverter, make_converter
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.conversion.plan import Unit
 from pcap2arrow.conversion.planning import Part, Planned, PlannedCapture, Written
-from pcap2arrow.dataset.store import Store, open_store
+from pcap2arrow.dataset.store import Store, create, open_store
 from pcap2arrow.errors import PlanError, UsageError
 
 _FORMAT = 1
@@ -96,7 +96,7 @@ def create_plan(
         "captures": _converter().unstructure(planned.captures),
         "groups": _converter().unstructure(planned.groups),
     }
-    if not store.create_if_absent(_PLAN, _encoded(record)):
+    if not create(store, _PLAN, _encoded(record)):
         raise UsageError(f"{store.url}: there is a plan already")
     return PlanFile(dataset, options, replace, store, record)
 

@@ -40,7 +40,8 @@ def files(
     >>> duckdb.sql("select count(*) from read_parquet(?)", params=[packets])  # doctest: +SKIP
     """
     opened = open_dataset(dataset)
-    return [opened.path_of(file.path) for file in opened.snapshot(version).files(table)]
+    found = opened.snapshot(version).files(table)
+    return [opened.path_of(path) for path in dict.fromkeys(file.path for file in found)]
 
 
 def remove(

@@ -2,7 +2,7 @@
 
 One row per file of a capture, with the capture's own columns beside it; a capture without files has one row
 whose ``path`` is null.  Names are octets, because a file name need not be Unicode.  ``least.<column>`` and
-``greatest.<column>`` are a file's ranges, null where it has none.
+``greatest.<column>`` are a file's ranges, null where it has none; so are the numbers of a stretch of a shared file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pcap2arrow.dataset.entry import FORMAT, as_table, check_format, damage_named
-from pcap2arrow.dataset.snapshot import DataFile, LiveCapture, Snapshot, Source
+from pcap2arrow.dataset.entry import as_table, check_format, damage_named, format_of
+from pcap2arrow.dataset.snapshot import DataFile, LiveCapture, Snapshot, Source, Stretch
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +35,7 @@ _CAPTURE = {
 }
 _NEVER_NULL = ("name", "capture_id", "identity", "options", "packets", "source_path")
 _FILE = {"path": "String", "table": "String", "rows": "Int64", "size": "Int64"}
+_STRETCH = ("first", "of", "unit")
 _FORMAT_KEY = "pcap2arrow.log_format"
 
 
@@ -53,9 +54,16 @@ def encode_checkpoint(snapshot: Snapshot) -> bytes:
         pl.Series(name, [file and getattr(file, name) for file in files], dtype=getattr(pl, kind))
         for name, kind in _FILE.items()
     ]
+    stretches = [file and file.stretch for file in files]
+    columns += [
+        pl.Series(f"stretch.{name}", [of and getattr(of, name) for of in stretches], dtype=pl.Int64)
+        for name in _STRETCH
+    ]
     output = io.BytesIO()
     frame = pl.DataFrame([*columns, *_range_columns(files)])
-    frame.write_parquet(output, compression="zstd", metadata={_FORMAT_KEY: str(FORMAT)})
+    frame.write_parquet(
+        output, compression="zstd", metadata={_FORMAT_KEY: str(format_of(snapshot.captures.values()))}
+    )
     return output.getvalue()
 
 
@@ -172,11 +180,19 @@ def _captures(frame: pl.DataFrame) -> list[LiveCapture]:
 def _files(frame: pl.DataFrame) -> list[DataFile | None]:
     """The file of each row, if it has one."""
     return [
-        None if path is None else DataFile(path, as_table(table), rows, size, ranges)
-        for (path, table, rows, size), ranges in zip(
-            frame.select(*_FILE).iter_rows(), _ranges(frame), strict=True
+        None if path is None else DataFile(path, as_table(table), rows, size, ranges, stretch)
+        for (path, table, rows, size), ranges, stretch in zip(
+            frame.select(*_FILE).iter_rows(), _ranges(frame), _stretches(frame), strict=True
         )
     ]
+
+
+def _stretches(frame: pl.DataFrame) -> list[Stretch | None]:
+    names = [f"stretch.{name}" for name in _STRETCH]
+    if names[0] not in frame.columns:  # of a release that had none
+        return [None] * frame.height
+    rows = frame.select(names).iter_rows()
+    return [None if first is None else Stretch(first, of, unit) for first, of, unit in rows]
 
 
 def _ranges(frame: pl.DataFrame) -> list[dict[str, tuple[int, int]]]:

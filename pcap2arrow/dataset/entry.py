@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pcap2arrow.dataset.snapshot import TABLES, Change, DataFile, LiveCapture, Source, Table
+from pcap2arrow.dataset.snapshot import (
+    TABLES,
+    Change,
+    DataFile,
+    LiveCapture,
+    Source,
+    Stretch,
+    Table,
+)
 from pcap2arrow.errors import DatasetError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the log's format; this release reads it and every older one, and refuses newer ones."""
+
+_FORMAT_WITHOUT_STRETCHES = 1
 
 _T = TypeVar("_T")
 
@@ -34,7 +44,7 @@ class Entry:
 def encode_entry(entry: Entry) -> bytes:
     """The entry as one line of ASCII."""
     record = {
-        "format": FORMAT,
+        "format": format_of(entry.change.add),
         "id": entry.id,
         "version": entry.version,
         "settings": dict(entry.settings),
@@ -42,6 +52,12 @@ def encode_entry(entry: Entry) -> bytes:
         "add": [_encode_capture(capture) for capture in entry.change.add],
     }
     return json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def format_of(captures: Iterable[LiveCapture]) -> int:
+    """The oldest format that has all that these captures need."""
+    shared = any(file.stretch for capture in captures for file in capture.files)
+    return FORMAT if shared else _FORMAT_WITHOUT_STRETCHES
 
 
 def decode_entry(data: bytes, *, path: str) -> Entry:
@@ -104,11 +120,19 @@ def _encode_capture(capture: LiveCapture) -> dict[str, object]:
             "inode": source.inode,
             "etag": source.etag,
         },
-        "files": [
-            {"path": f.path, "table": f.table, "rows": f.rows, "size": f.size, "ranges": dict(f.ranges)}
-            for f in capture.files
-        ],
+        "files": [_encode_file(file) for file in capture.files],
     }
+
+
+def _encode_file(file: DataFile) -> dict[str, object]:
+    stretch = file.stretch
+    return {
+        "path": file.path,
+        "table": file.table,
+        "rows": file.rows,
+        "size": file.size,
+        "ranges": dict(file.ranges),
+    } | ({"stretch": [stretch.first, stretch.of, stretch.unit]} if stretch else {})
 
 
 def _decode_capture(record: object) -> LiveCapture:
@@ -131,8 +155,12 @@ def _decode_capture(record: object) -> LiveCapture:
     )
 
 
-def _decode_file(record: object) -> DataFile:
+def _decode_file(record: Any) -> DataFile:
     ranges = _get(record, "ranges", dict)
+    stretch = None
+    if "stretch" in record:
+        first, of, unit = (_is(number, int) for number in _get(record, "stretch", list))
+        stretch = Stretch(first, of, unit)
     return DataFile(
         path=_get(record, "path", str),
         table=as_table(_get(record, "table", str)),
@@ -141,6 +169,7 @@ def _decode_file(record: object) -> DataFile:
         ranges={
             column: (_is(least, int), _is(greatest, int)) for column, (least, greatest) in ranges.items()
         },
+        stretch=stretch,
     )
 
 

@@ -158,7 +158,7 @@ class LocalStore(Store):
             os.close(descriptor)
             temporary.unlink(missing_ok=True)
 
-    def input(self, path: str) -> BinaryIO:
+    def input(self, path: str, *, size: int | None = None) -> BinaryIO:
         """See :class:`Store`."""
         with self._naming(path):
             return (self._root / path).open("rb")

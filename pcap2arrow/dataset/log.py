@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -20,13 +18,12 @@ from pcap2arrow.dataset.change import plan_removal
 from pcap2arrow.dataset.checkpoint import decode_checkpoint, encode_checkpoint
 from pcap2arrow.dataset.entry import Entry, decode_entry, encode_entry
 from pcap2arrow.dataset.snapshot import Change, Snapshot, check_path
-from pcap2arrow.dataset.store import OutputFile, Store, open_store, probe
+from pcap2arrow.dataset.store import OutputFile, Store, create, open_store, probe
 from pcap2arrow.errors import ConflictError, DatasetError
 
 MANIFEST = "_manifest"
 CHECKPOINTS = f"{MANIFEST}/checkpoints"
 
-_ATTEMPTS = 5
 _LONGEST_BATCH = 64
 
 _logger = logging.getLogger(__name__)
@@ -53,7 +50,7 @@ def create_dataset(
         _refuse_other_contents(store)
         probe(store)
         entry = Entry(uuid.uuid4().hex, 0, settings=dict(settings))
-        if _publish(store, entry):
+        if create(store, entry_path(0), encode_entry(entry)):
             return Dataset(store, entry.settings)
     if not exist_ok:
         raise DatasetError(f"{store.url}: there is a dataset already")
@@ -124,7 +121,8 @@ class Dataset:
 
         ``build`` is called again on a newer snapshot whenever another writer came first, so it has to decide
         from its argument alone (:func:`plan_change` does).  All of the change becomes visible at once, or
-        nothing.  An empty change writes nothing.  Files that the change adds have to be there already.
+        nothing.  An empty change writes nothing.  Files that the change adds have to be there already.  Files
+        that captures of the change shared with others are written anew for these.
 
         Raises:
             ConflictError: from ``build``, or because the change contradicts the snapshot.
@@ -138,12 +136,29 @@ class Dataset:
             change = build(snapshot)
             if not change:
                 return snapshot
+            change = self._without_dead_rows(snapshot, change)
             after = snapshot.after(change)
             self._check_files(snapshot, change)
-            if _publish(self.store, Entry(uuid.uuid4().hex, after.version, change)):
+            entry = Entry(uuid.uuid4().hex, after.version, change)
+            if create(self.store, entry_path(after.version), encode_entry(entry)):
                 self._newest = after
                 self._write_checkpoint_if_due(after)
                 return after
+
+    def _without_dead_rows(self, snapshot: Snapshot, change: Change) -> Change:
+        """``change``, and what it leaves of files that captures shared in files of its own.
+
+        All rows of a live file are live: other tools read it whole.
+        """
+        leaving = (snapshot.captures[name] for name in change.remove if name in snapshot.captures)
+        if not any(file.stretch for capture in leaving for file in capture.files):
+            return change
+        from pcap2arrow.compaction.plan import plan_leavings, with_moves
+        from pcap2arrow.compaction.write import write_join
+
+        joins = plan_leavings(snapshot, change)
+        moved = {place: file for join in joins for place, file in write_join(self, join).items()}
+        return with_moves(snapshot, change, moved) if moved else change
 
     def path_of(self, path: str) -> str:
         """Absolute path or URL of a data file, as other tools take it."""
@@ -168,14 +183,14 @@ class Dataset:
         check_path(path)
         return self.store.output(path, sync=sync)
 
-    def open_input(self, path: str) -> BinaryIO:
-        """A data file open for reading at any offset.
+    def open_input(self, path: str, *, size: int | None = None) -> BinaryIO:
+        """A data file open for reading at any offset; its ``size``, where it is known, saves a request.
 
         Raises:
             DatasetError: if it is missing or can't be read.
         """
         check_path(path)
-        return self.store.input(path)
+        return self.store.input(path, size=size)
 
     def changes(self, first: int) -> tuple[Change, ...]:
         """Changes of the versions from ``first`` to the newest."""
@@ -294,38 +309,6 @@ def entry_path(version: int) -> str:
 def checkpoint_path(version: int) -> str:
     """Where the checkpoint of a version is."""
     return f"{CHECKPOINTS}/{version:020d}.parquet"
-
-
-def _publish(store: Store, entry: Entry) -> bool:
-    """Create an entry; False where its version is another writer's.
-
-    After an error, or where something is in the way, the outcome is what stands there afterwards: an answer
-    can be lost on its way, and then a client that tries again is refused for its own entry.
-
-    Raises:
-        DatasetError: if the entry could not be created, and nobody else's is there.
-    """
-    path, data = entry_path(entry.version), encode_entry(entry)
-    problem: DatasetError | None = None
-    for attempt in range(_ATTEMPTS):
-        try:
-            if store.create_if_absent(path, data):
-                return True
-            found = store.read(path)
-        except DatasetError as error:
-            problem = error
-            found = _read_quietly(store, path)
-        if found is not None:
-            return decode_entry(found, path=store.location(path)).id == entry.id
-        time.sleep(random.uniform(0.5, 1.0) * 0.02 * 2**attempt)
-    raise problem or DatasetError(f"{store.location(path)}: can't be created, though nothing is there")
-
-
-def _read_quietly(store: Store, path: str) -> bytes | None:
-    try:
-        return store.read(path)
-    except DatasetError:
-        return None
 
 
 def _refuse_other_contents(store: Store) -> None:

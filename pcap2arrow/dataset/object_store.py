@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from pcap2arrow.dataset.store import OutputFile, Store, Stored, failure, temporary_name
-from pcap2arrow.errors import DatasetError
-from pcap2arrow.urls import client_options
+from pcap2arrow.errors import ConflictError, DatasetError
+from pcap2arrow.urls import client_options, retry_config
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _REQUESTS_AT_ONCE = 16
-_READ_AHEAD = 1 << 20
+_TAIL = 1 << 16
+_ATTEMPTS = 4
+"""Of requests that may be repeated: obstore gives up where a put gets no answer, or an answer's body ends early."""
 
 _T = TypeVar("_T")
 
@@ -57,7 +61,7 @@ class ObjectStore(Store):
 
         with self._naming(path):
             try:
-                return bytes(obstore.get(self._backend, path).bytes())
+                return _again(lambda: bytes(obstore.get(self._backend, path).bytes()))
             except FileNotFoundError:
                 return None
 
@@ -70,7 +74,7 @@ class ObjectStore(Store):
         import obstore
 
         with self._naming(path):
-            obstore.put(self._backend, path, data)
+            _again(lambda: obstore.put(self._backend, path, data))
 
     def sizes(self, paths: Sequence[str]) -> list[int | None]:
         """See :class:`Store`; requests overlap."""
@@ -81,8 +85,9 @@ class ObjectStore(Store):
         import obstore
 
         with self._naming(folder):
-            for batch in obstore.list(self._backend, prefix=folder or None):
-                yield from map(_stored, batch)
+            batches = _again(lambda: list(obstore.list(self._backend, prefix=folder or None)))
+        for batch in batches:
+            yield from map(_stored, batch)
 
     def delete(self, path: str) -> None:
         """See :class:`Store`."""
@@ -90,7 +95,7 @@ class ObjectStore(Store):
 
         with self._naming(path):
             try:
-                obstore.delete(self._backend, path)
+                _again(lambda: obstore.delete(self._backend, path))
             except FileNotFoundError:
                 return
 
@@ -132,30 +137,46 @@ class ObjectStore(Store):
         attributes: Any = {"Content-Type": content_type} if content_type else None
         with tempfile.TemporaryFile(buffering=0) as spool:
             yield OutputFile(spool.fileno(), f"temporary file for {self.location(path)}")
-            spool.seek(0)
-            with self._naming(path):
+
+            def put() -> None:
+                spool.seek(0)
                 obstore.put(self._backend, path, cast(BinaryIO, spool), attributes=attributes)
 
-    def input(self, path: str) -> BinaryIO:
+            with self._naming(path):
+                _again(put)
+
+    def input(self, path: str, *, size: int | None = None) -> BinaryIO:
         """See :class:`Store`."""
+        return cast(BinaryIO, _ObjectFile(self, path, self.stat(path).size if size is None else size))
+
+    def read_range(self, path: str, start: int, end: int, *, etag: str | None = None) -> bytes:
+        """Octets ``start`` to ``end`` (exclusive) of an object.
+
+        Raises ConflictError where it is no longer the one with that ``etag``.
+        """
+        import obstore
+        from obstore.exceptions import PreconditionError
+
+        options: Any = {"range": (start, end)} | ({"if_match": etag} if etag else {})
+        with self._naming(path):
+            try:
+                return _again(lambda: bytes(obstore.get(self._backend, path, options=options).bytes()))
+            except PreconditionError:
+                raise ConflictError(f"{self.location(path)}: another object took its place") from None
+
+    def stat(self, path: str) -> Stored:
+        """What is known of an object.  Raises DatasetError where there is none."""
         stored = self._stat(path)
         if stored is None:
             raise failure(self.location(path), FileNotFoundError(2, os.strerror(2)))
-        return io.BufferedReader(_ObjectFile(self, stored), _READ_AHEAD)
-
-    def read_range(self, path: str, start: int, end: int) -> bytes:
-        """Octets ``start`` to ``end`` (exclusive) of an object."""
-        import obstore
-
-        with self._naming(path):
-            return bytes(obstore.get_range(self._backend, path, start=start, end=end))
+        return stored
 
     def _stat(self, path: str) -> Stored | None:
         import obstore
 
         with self._naming(path):
             try:
-                return _stored(obstore.head(self._backend, path))
+                return _stored(_again(lambda: obstore.head(self._backend, path)))
             except FileNotFoundError:
                 return None
 
@@ -172,13 +193,16 @@ class ObjectStore(Store):
 
 
 class _ObjectFile(io.RawIOBase):
-    """An object as a file: every read is a range request."""
+    """An object as a file: every read is a range request, but that the last octets are fetched once.
 
-    def __init__(self, store: ObjectStore, stored: Stored) -> None:
+    There a Parquet file says what it holds.
+    """
+
+    def __init__(self, store: ObjectStore, path: str, size: int) -> None:
         super().__init__()
-        self._store = store
-        self._stored = stored
+        self._store, self._path, self._size = store, path, size
         self._offset = 0
+        self._tail = b""
 
     def readable(self) -> bool:
         return True
@@ -187,7 +211,7 @@ class _ObjectFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._stored.size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size}[whence]
         self._offset = max(0, base + offset)
         return self._offset
 
@@ -196,13 +220,21 @@ class _ObjectFile(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer).cast("B")
-        end = min(self._offset + len(view), self._stored.size)
+        end = min(self._offset + len(view), self._size)
         if end <= self._offset:
             return 0
-        data = self._store.read_range(self._stored.path, self._offset, end)
+        data = self._read(self._offset, end)
         view[: len(data)] = data
         self._offset += len(data)
         return len(data)
+
+    def _read(self, start: int, end: int) -> bytes:
+        tail = max(self._size - _TAIL, 0)
+        if start < tail:
+            return self._store.read_range(self._path, start, end)
+        if not self._tail:
+            self._tail = self._store.read_range(self._path, tail, self._size)
+        return self._tail[start - tail : end - tail]
 
 
 def _connect(url: str) -> Any:
@@ -215,9 +247,23 @@ def _connect(url: str) -> Any:
         ) from None
     try:
         connect: Any = from_url  # its overloads want to know the kind of URL
-        return connect(url, client_options=client_options())
+        return connect(url, client_options=client_options(), retry_config=retry_config())
     except (BaseError, ValueError) as error:
         raise DatasetError(f"{url}: {str(error).partition(chr(10))[0]}") from error
+
+
+def _again(request: Callable[[], _T]) -> _T:
+    """The result of a request that does no harm when it is repeated, as it is after an unclear failure."""
+    from obstore.exceptions import GenericError
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            return request()
+        except GenericError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(random.uniform(0.05, 0.1) * 2**attempt)
+    raise AssertionError("unreachable")
 
 
 def _at_once(read: Callable[[str], _T], paths: Sequence[str]) -> list[_T]:
@@ -229,4 +275,4 @@ def _at_once(read: Callable[[str], _T], paths: Sequence[str]) -> list[_T]:
 
 def _stored(meta: Any) -> Stored:
     seconds = meta["last_modified"].timestamp()
-    return Stored(meta["path"], meta["size"], int(seconds * 1_000_000) * 1000)
+    return Stored(meta["path"], meta["size"], int(seconds * 1_000_000) * 1000, meta["e_tag"])

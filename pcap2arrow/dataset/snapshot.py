@@ -46,13 +46,25 @@ def _is_unicode(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class DataFile:
-    """A Parquet file of the dataset.
+class Stretch:
+    """Rows in a row of a file that is shared: the ``first`` of them (from 0), and how many the file is ``of``.
 
-    ``path`` is relative to the dataset and starts with the table's name; ``rows`` and ``size`` (octets) are
-    the file's.  ``ranges`` gives the least and greatest value per column, as integers (times in nanoseconds
-    since 1970, booleans as 0 and 1): no row lies outside, nulls apart.  A column that is absent tells
-    nothing.
+    ``unit`` is the number of the capture's unit that they are.
+    """
+
+    first: int
+    of: int
+    unit: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A Parquet file of the dataset, or a stretch of one that several captures or units share.
+
+    ``path`` is relative to the dataset and starts with the table's name; ``size`` is the file's, in octets.
+    ``rows`` are the file's or, with a ``stretch``, those of it.  ``ranges`` gives the least and greatest value
+    of these rows per column, as integers (times in nanoseconds since 1970, booleans as 0 and 1): no row lies
+    outside, nulls apart.  A column that is absent tells nothing.
     """
 
     path: str
@@ -60,6 +72,7 @@ class DataFile:
     rows: int
     size: int
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
+    stretch: Stretch | None = None
 
     def __post_init__(self) -> None:
         check_path(self.path)
@@ -67,9 +80,29 @@ class DataFile:
             raise DatasetError(f"{self.path!r} lies outside the folder of the table {self.table!r}")
         if not (0 <= self.rows < 2**63 and 0 <= self.size < 2**63):
             raise DatasetError(f"{self.path}: {self.rows} rows in {self.size} octets can't be")
+        stretch = self.stretch
+        if stretch and not (
+            0 <= stretch.first <= stretch.of - self.rows < 2**63 and 0 <= stretch.unit < 2**63
+        ):
+            raise DatasetError(f"{self.path}: {self.rows} rows of {stretch} can't be")
         for column, (least, greatest) in self.ranges.items():
             if not (column.isidentifier() and -(2**63) <= least <= greatest < 2**64):
                 raise DatasetError(f"{self.path}: {least} to {greatest} is no range of {column!r}")
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The file and the first of the rows there."""
+        return self.path, self.stretch.first if self.stretch else 0
+
+    @property
+    def unit(self) -> int:
+        """The number of the capture's unit that this is of: as the stretch says, else the file's name."""
+        return self.stretch.unit if self.stretch else int(self.path.rsplit("/", 1)[-1].split("-")[1])
+
+    @property
+    def octets(self) -> int:
+        """Octets of the rows in the file, about."""
+        return self.size * self.rows // max(self.stretch.of, 1) if self.stretch else self.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +214,9 @@ class Snapshot:
         return tuple(self.captures[name] for name in self.names.get(capture.capture_id, ()))
 
     def files(self, table: Table) -> tuple[DataFile, ...]:
-        """Live files of a table in the captures' order, each once, however many names share it."""
+        """Live files of a table, or stretches, in the captures' order, each once, however many names share it."""
         files = {
-            file.path: file for capture in self.ordered() for file in capture.files if file.table == table
+            file.place: file for capture in self.ordered() for file in capture.files if file.table == table
         }
         return tuple(files.values())
 
@@ -253,3 +286,24 @@ def _check_same_content(live: LiveCapture, capture: LiveCapture) -> None:
 def shared_files(capture: LiveCapture) -> tuple[DataFile, ...]:
     """Files that every name of a content shares: those of packets and blocks."""
     return tuple(file for file in capture.files if file.table != "captures")
+
+
+def whole_files(files: Iterable[DataFile]) -> tuple[DataFile, ...]:
+    """``files``, but one in place of all stretches of a file where they are all there."""
+    by_path: dict[str, dict[int, DataFile]] = {}
+    for file in files:
+        by_path.setdefault(file.path, {})[file.place[1]] = file
+    return tuple(file for parts in by_path.values() for file in _joined(list(parts.values())))
+
+
+def _joined(parts: list[DataFile]) -> list[DataFile]:
+    one = parts[0]
+    rows = sum(part.rows for part in parts)
+    if one.stretch is None or rows < one.stretch.of:
+        return parts
+    known = set.intersection(*(set(part.ranges) for part in parts))
+    ranges = {
+        column: (min(part.ranges[column][0] for part in parts), max(part.ranges[column][1] for part in parts))
+        for column in known
+    }
+    return [DataFile(one.path, one.table, rows, one.size, ranges)]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import os
+import random
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -24,13 +26,20 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
+_ATTEMPTS = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file of the store: its path, its size in octets, and when it was written (nanoseconds since 1970)."""
+    """A file of the store: its path, its size in octets, and when it was written (nanoseconds since 1970).
+
+    ``etag`` is what tells an object from one that takes its place, null on a file system.
+    """
 
     path: str
     size: int
     mtime_ns: int
+    etag: str | None = None
 
 
 class Store(ABC):
@@ -87,8 +96,8 @@ class Store(ABC):
         """A new file that appears when the context ends, or, when that ends in an error, not at all."""
 
     @abstractmethod
-    def input(self, path: str) -> BinaryIO:
-        """A file open for reading at any offset."""
+    def input(self, path: str, *, size: int | None = None) -> BinaryIO:
+        """A file open for reading at any offset; its ``size``, where it is known, saves a request."""
 
     def location(self, path: str) -> str:
         """The file's absolute path, or its URL."""
@@ -170,6 +179,37 @@ def open_store(url: str | os.PathLike[str] | Store) -> Store:
     return ObjectStore(text)
 
 
+def create(store: Store, path: str, data: bytes) -> bool:
+    """Create a file if it is absent; whether ``data`` is what stands there now.
+
+    After an error, or where something is in the way, the outcome is what is found afterwards: an answer can be lost on
+    its way, and then a client that tries again is refused for its own file.
+
+    Raises:
+        DatasetError: if the file could not be created, and nobody else's is there.
+    """
+    problem: DatasetError | None = None
+    for attempt in range(_ATTEMPTS):
+        try:
+            if store.create_if_absent(path, data):
+                return True
+            found = store.read(path)
+        except DatasetError as error:
+            problem = error
+            found = _read_quietly(store, path)
+        if found is not None:
+            return found == data
+        time.sleep(random.uniform(0.5, 1.0) * 0.02 * 2**attempt)
+    raise problem or DatasetError(f"{store.location(path)}: can't be created, though nothing is there")
+
+
+def _read_quietly(store: Store, path: str) -> bytes | None:
+    try:
+        return store.read(path)
+    except DatasetError:
+        return None
+
+
 def probe(store: Store) -> None:
     """Make sure that the store refuses to create what is there: the whole log rests on that.
 
@@ -178,7 +218,7 @@ def probe(store: Store) -> None:
     """
     path, first, second = temporary_name("_manifest/probe"), b"first", b"second"
     try:
-        refused = store.create_if_absent(path, first) and not store.create_if_absent(path, second)
+        refused = create(store, path, first) and not create(store, path, second)
         if not refused or store.read(path) != first:
             raise DatasetError(
                 f"{store.url}: this store overwrites a file that it should only create if absent, so two "

@@ -11,12 +11,14 @@ from pcap2arrow.conversion.capture import capture_row, scan_alone
 from pcap2arrow.conversion.options import OnError, Options
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import open_dataset
+from pcap2arrow.dataset.snapshot import whole_files
 from pcap2arrow.errors import Pcap2ArrowError
 from pcap2arrow.inputs import Input, find_captures
 from pcap2arrow.reading import extensions
 from pcap2arrow.reading.capture import read_tables
 from pcap2arrow.savefile.reader import read_header
 from pcap2arrow.savefile.source import open_source
+from pcap2arrow.urls import polars_options
 from pcap2arrow.writing.original import capture_row as stored_row
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ def scan(source: str | os.PathLike[str], *, version: int | None = None) -> pl.La
         return _scan_capture(os.fspath(source))
     dataset = open_dataset(source)
     snapshot = dataset.snapshot(version)
-    paths = [dataset.path_of(file.path) for file in snapshot.files("packets")]
+    files = whole_files(snapshot.files("packets"))
+    paths = [dataset.path_of(file.path) for file in files]
     if not paths:
         return polars_schema().to_frame().lazy()
     return pl.scan_parquet(
@@ -50,6 +53,7 @@ def scan(source: str | os.PathLike[str], *, version: int | None = None) -> pl.La
         extra_columns="ignore",
         hive_partitioning=False,
         glob=False,
+        storage_options=polars_options(dataset.url),
     )
 
 

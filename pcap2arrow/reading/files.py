@@ -7,12 +7,14 @@ a thread of its own, a little later; where the interpreter ends in that moment, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -29,14 +31,18 @@ _STRETCH = 1 << 14
 
 def read_file(dataset: Dataset, file: DataFile, *, columns: list[str] | None = None) -> pa.Table:
     """A file of a dataset, whole; of ``columns`` those that it has.  Raises DatasetError where it is damaged."""
+    if file.stretch:
+        return _read_stretch(dataset, file, columns, 0, file.rows)
     with _open(dataset, file) as opened:
         return opened.read(columns=columns, use_threads=False)
 
 
-def read_batches(dataset: Dataset, file: DataFile, *, columns: list[str], rows: int) -> Iterator[pa.Table]:
+def read_batches(
+    dataset: Dataset, file: DataFile, *, columns: list[str] | None, rows: int
+) -> Iterator[pa.Table]:
     """A file of a dataset in tables of at most that many rows.  Raises DatasetError where it is damaged."""
     with _open(dataset, file) as opened:
-        for batch in opened.iter_batches(rows, columns=columns, use_threads=False):
+        for batch in _batches(opened, file, columns, 0, file.rows, rows):
             yield pa.Table.from_batches([batch])
 
 
@@ -73,11 +79,7 @@ def read_frame(
     place = dataset.path_of(file.path)
     read = columns if where is None else list({*columns, *where.meta.root_names()})
     try:
-        packets = pl.scan_parquet(_readable(dataset, file), hive_partitioning=False, glob=False).select(read)
-        if rows is not None and _in_a_row(rows):
-            packets, rows = packets.slice(int(rows[0]), len(rows)), None
-        if rows is not None:
-            packets = packets.collect()[rows].lazy()
+        packets = _scan(dataset, file, read, rows)
         return (packets if where is None else packets.filter(where)).select(columns).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DatasetError(f"{place}: damaged: {error}") from error
@@ -87,58 +89,94 @@ def _in_a_row(rows: NDArray[np.integer[Any]]) -> bool:
     return len(rows) > 0 and int(rows[-1] - rows[0]) + 1 == len(rows)
 
 
-def _read_stretch(dataset: Dataset, file: DataFile, columns: list[str], first: int, count: int) -> pa.Table:
-    """Rows in a row, by the row groups that hold them."""
-    parts, stop = [], first + count
-    with _open(dataset, file) as opened:
-        rows = [opened.metadata.row_group(k).num_rows for k in range(opened.metadata.num_row_groups)]
-        ends = np.cumsum(rows)
-        begin, end = np.searchsorted(ends, first, side="right"), np.searchsorted(ends, stop) + 1
-        at = int(ends[begin]) - rows[begin]
-        groups = list(range(begin, end))
-        for batch in opened.iter_batches(_STRETCH, row_groups=groups, columns=columns, use_threads=False):
-            skipped = max(first - at, 0)
-            if skipped < len(batch):
-                parts.append(batch.slice(skipped, stop - at - skipped))
-            at += len(batch)
-            if at >= stop:
-                break
-    return pa.Table.from_batches(parts)
+def _scan(
+    dataset: Dataset, file: DataFile, columns: list[str], rows: NDArray[np.integer[Any]] | None
+) -> pl.LazyFrame:
+    """Columns of some rows of a file; from another store these columns are fetched, and nothing else of the file."""
+    import polars as pl
 
-
-def _readable(dataset: Dataset, file: DataFile) -> str | bytes:
-    """The file's path; what it holds where it is in another store, for Polars knows nothing of how to get there."""
     place = dataset.path_of(file.path)
-    if not is_url(place):
-        return place
-    with dataset.open_input(file.path) as stream:
-        return stream.read()
+    first, count = (int(rows[0]), len(rows)) if rows is not None and _in_a_row(rows) else (0, file.rows)
+    if is_url(place):
+        found = pl.from_arrow(_read_stretch(dataset, file, columns, first, count))
+        assert isinstance(found, pl.DataFrame)
+        packets = found.lazy().select(columns)
+    else:
+        packets = pl.scan_parquet(place, hive_partitioning=False, glob=False).select(columns)
+        if file.stretch or count < file.rows:
+            packets = packets.slice(first + (file.stretch.first if file.stretch else 0), count)
+    return packets if rows is None or _in_a_row(rows) else packets.collect()[rows].lazy()
+
+
+def _read_stretch(
+    dataset: Dataset, file: DataFile, columns: list[str] | None, first: int, count: int
+) -> pa.Table:
+    """Rows in a row, by the row groups that hold them."""
+    with _open(dataset, file) as opened:
+        parts = list(_batches(opened, file, columns, first, count, _STRETCH))
+        if parts:
+            return pa.Table.from_batches(parts)
+        empty = opened.schema_arrow.empty_table()
+        return empty.select([name for name in empty.schema.names if columns is None or name in columns])
+
+
+def _batches(
+    opened: pq.ParquetFile, file: DataFile, columns: list[str] | None, first: int, count: int, most: int
+) -> Iterator[pa.RecordBatch]:
+    """``count`` rows of a file from ``first`` on, ``most`` at a time, by the row groups that hold them."""
+    if file.stretch:
+        first += file.stretch.first
+    rows = [opened.metadata.row_group(k).num_rows for k in range(opened.metadata.num_row_groups)]
+    ends, stop = np.cumsum(rows, dtype=np.int64), first + count
+    begin, end = int(np.searchsorted(ends, first, side="right")), int(np.searchsorted(ends, stop)) + 1
+    if begin == len(rows) or not count:
+        return
+    at = int(ends[begin]) - rows[begin]
+    groups = list(range(begin, min(end, len(rows))))
+    for batch in opened.iter_batches(most, row_groups=groups, columns=columns, use_threads=False):
+        skipped = max(first - at, 0)
+        if skipped < len(batch):
+            yield batch.slice(skipped, stop - at - skipped)
+        at += len(batch)
+        if at >= stop:
+            return
 
 
 def greatest(dataset: Dataset, file: DataFile, column: str) -> int | None:
     """The greatest value of a column by the file's statistics; None where these tell nothing."""
+    if file.stretch:
+        return _of_stretch(dataset, file, column, pc.max)
     with _open(dataset, file) as opened:
-        groups = [opened.metadata.row_group(k) for k in range(opened.metadata.num_row_groups)]
-        place = opened.metadata.schema.names.index(column)
-        found = [group.column(place).statistics for group in groups]
-        return (
-            max(int(of.max) for of in found) if found and all(of and of.has_min_max for of in found) else None
-        )
+        found = _statistics(opened, column)
+        known = found and all(of and of.has_min_max for of in found)
+        return max(int(of.max) for of in found) if known else None
 
 
 def nulls(dataset: Dataset, file: DataFile, column: str) -> int | None:
     """How many rows have no value in a column, by the file's statistics; None where these tell nothing."""
+    if file.stretch:
+        return _of_stretch(dataset, file, column, partial(pc.count, mode="only_null"))
     with _open(dataset, file) as opened:
-        groups = [opened.metadata.row_group(k) for k in range(opened.metadata.num_row_groups)]
-        place = opened.metadata.schema.names.index(column)
-        found = [group.column(place).statistics for group in groups]
+        found = _statistics(opened, column)
         return sum(of.null_count for of in found) if all(of and of.has_null_count for of in found) else None
+
+
+def _of_stretch(dataset: Dataset, file: DataFile, column: str, add_up: Callable[[Any], Any]) -> int | None:
+    """What a column of a stretch adds up to: the statistics are those of its neighbours too."""
+    found = add_up(read_file(dataset, file, columns=[column])[column]).as_py()
+    return None if found is None else int(found)
+
+
+def _statistics(opened: pq.ParquetFile, column: str) -> list[Any]:
+    groups = [opened.metadata.row_group(k) for k in range(opened.metadata.num_row_groups)]
+    place = opened.metadata.schema.names.index(column)
+    return [group.column(place).statistics for group in groups]
 
 
 @contextmanager
 def _open(dataset: Dataset, file: DataFile) -> Iterator[pq.ParquetFile]:
     try:
-        with dataset.open_input(file.path) as stream:
-            yield pq.ParquetFile(stream)
+        with dataset.open_input(file.path, size=file.size) as stream:
+            yield pq.ParquetFile(stream, pre_buffer=is_url(dataset.url))
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{dataset.path_of(file.path)}: damaged: {error}") from error

@@ -17,17 +17,22 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.dataset.snapshot import Source as Stamp
-from pcap2arrow.errors import LimitError, SourceError
+from pcap2arrow.errors import ConflictError, DatasetError, LimitError, SourceError
 from pcap2arrow.savefile.batch import PAD
-from pcap2arrow.urls import filesystem, is_url, reason, remote_errors
+from pcap2arrow.urls import bucket_and_key, filesystem, is_url, names_object, reason, remote_errors
+
+if TYPE_CHECKING:
+    from pcap2arrow.dataset.object_store import ObjectStore
+    from pcap2arrow.dataset.store import Stored
 
 STANDARD_INPUT = "-"
 MAX_RATIO = 2048
@@ -83,6 +88,33 @@ class _RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
+class _Object:
+    """An object of a store: every request asks for the one that was there when it was opened."""
+
+    url: str
+    store: ObjectStore
+    key: str
+    stored: Stored
+
+    @property
+    def size(self) -> int:
+        return self.stored.size
+
+    def read_into(self, offset: int, target: memoryview) -> int:
+        end = min(offset + len(target), self.size)
+        if end <= offset:
+            return 0
+        try:
+            octets = self.store.read_range(self.key, offset, end, etag=self.stored.etag)
+        except ConflictError:
+            raise SourceError(f"{self.url}: input changed: another object took its place") from None
+        except DatasetError as error:
+            raise SourceError(f"{error}: can't read at offset {offset}") from error
+        target[: len(octets)] = octets
+        return len(octets)
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A capture's octets, decompressed: ``size`` of them.
 
@@ -133,6 +165,9 @@ def stamp(path: str) -> Stamp:
     if path == STANDARD_INPUT:
         return Stamp(path)
     try:
+        if names_object(path):
+            _, _, held = _object(path)
+            return Stamp(path, held.size, None, None, held.etag)
         if is_url(path):
             remote, inner = filesystem(path)
             found = remote.info(inner)
@@ -184,6 +219,8 @@ def _stored(path: str, spool: str | None, stack: ExitStack) -> _Octets:
         shutil.copyfileobj(sys.stdin.buffer, spooled, _SPOOL_STEP)
         spooled.flush()
         return _LocalFile(spooled, spooled.tell())
+    if names_object(path):
+        return _Object(path, *_object(path))
     if is_url(path):
         remote, inner = filesystem(path)
         return _RemoteFile(path, remote, inner, int(remote.info(inner)["size"]))
@@ -192,6 +229,24 @@ def _stored(path: str, spool: str | None, stack: ExitStack) -> _Octets:
     if not S_ISREG(status.st_mode):
         raise ValueError("not a regular file")
     return _LocalFile(file, status.st_size)
+
+
+def _object(url: str) -> tuple[ObjectStore, str, Stored]:
+    """The store of an object's bucket, its key, and what is there.  Raises SourceError."""
+    bucket, key = bucket_and_key(url)
+    store = _bucket(bucket)
+    try:
+        return store, key, store.stat(key)
+    except DatasetError as error:
+        raise SourceError(str(error)) from error
+
+
+@cache
+def _bucket(bucket: str) -> ObjectStore:
+    """The store at the URL of a bucket, whose connections are used again."""
+    from pcap2arrow.dataset.object_store import ObjectStore
+
+    return ObjectStore(bucket)
 
 
 class _Stream(Protocol):

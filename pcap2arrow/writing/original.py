@@ -103,8 +103,7 @@ def units(capture: LiveCapture) -> list[list[DataFile]]:
     by_number: dict[int, list[DataFile]] = {}
     for file in capture.files:
         if file.table != "captures":
-            number = int(file.path.rsplit("/", 1)[-1].split("-")[1])
-            by_number.setdefault(number, []).append(file)
+            by_number.setdefault(file.unit, []).append(file)
     return [by_number[number] for number in sorted(by_number)]
 
 

@@ -160,7 +160,7 @@ def _of_live(
         big = capture_row(dataset, capture)["byte_order"] == "big"
         for file in capture.files:
             if file.table == "packets":
-                yield Part(partial(_of_file, dataset, file, number, big), reading, file.size * _EXPANDS)
+                yield Part(partial(_of_file, dataset, file, number, big), reading, file.octets * _EXPANDS)
     elif "frames=referenced" in options:
         yield from _of_input(Input(capture.name, capture.source.path), number, reading, units)
     else:
