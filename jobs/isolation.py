@@ -73,6 +73,7 @@ class Isolation:
     def __init__(self, limits: Limits, memory: int) -> None:
         self._limits, self._memory = limits, memory
         self._process: _Process | None = None
+        self._lock = threading.Lock()
         self._closed = False
 
     def run(self, task: Callable[[], _T]) -> _T:
@@ -82,11 +83,12 @@ class Isolation:
         QuarantineError where it dies :data:`ATTEMPTS` times, or the task passes a limit.
         """
         for attempt in range(1, ATTEMPTS + 1):
-            if self._closed:
-                break
+            with self._lock:
+                if self._closed:
+                    break
+                process = self._process = self._process or _Process()
             try:
-                self._process = self._process or _Process()
-                return self._process.run(task, self._limits.time(task), self._memory)  # type: ignore[no-any-return]
+                return process.run(task, self._limits.time(task), self._memory)  # type: ignore[no-any-return]
             except _StoppedError as stopped:
                 self._process = None
                 raise QuarantineError(f"given up: its worker was stopped: {stopped}") from None
@@ -98,9 +100,10 @@ class Isolation:
 
     def stop(self) -> None:
         """Have no task run any more: kill the process that runs one."""
-        self._closed = True
-        if (process := self._process) is not None:
-            process.kill()
+        with self._lock:
+            self._closed = True
+            if self._process is not None:
+                self._process.kill()
 
     def close(self) -> None:
         """End the process, once it has nothing to do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -24,6 +25,7 @@ def run_task(task: Callable[[], _T], limits: Limits) -> _T:
     mine = threading.get_ident(), limits
     if mine not in _of_threads:
         _of_threads[mine] = Isolation(limits, _room(limits))
+        atexit.register(_of_threads[mine].close)
     return _of_threads[mine].run(task)
 
 
