@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from jobs.isolation import USUAL_LIMITS, Limits
-from pcap2arrow.conversion.api import quick_turns
-from pcap2arrow.errors import UsageError
+from pcap2arrow.errors import QuarantineError, UsageError
+from pcap2arrow.turns import quick_turns
 
 _T = TypeVar("_T")
 
@@ -75,21 +76,52 @@ def open_executor(
     opened.shutdown()
 
 
-def run_all(executor: Executor, workers: int, tasks: Iterable[Callable[[], _T]]) -> Iterator[_T]:
+@dataclass(frozen=True, slots=True)
+class NamedTask:
+    """A task that reads ``octets`` of what has a ``name`` (None: not known how many)."""
+
+    name: str
+    run: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    octets: int | None = None
+
+    def __call__(self) -> Any:
+        """Run."""
+        return self.run(*self.arguments)
+
+
+def run_all(
+    executor: Executor,
+    workers: int,
+    tasks: Iterable[Callable[[], _T]],
+    *,
+    lost: Callable[[Any, QuarantineError], _T] | None = None,
+) -> Iterator[_T]:
     """The results of tasks, in their order; not many more tasks than ``workers`` are under way at once.
 
-    Where one fails, those that have not begun are dropped, and its error is raised.
+    Where one fails, those that have not begun are dropped, and its error is raised; ``lost`` may give a result in
+    place of that of a task that kills its workers, and the error that says so.
     """
-    running: deque[Future[_T]] = deque()
+    running: deque[tuple[Callable[[], _T], Future[_T]]] = deque()
+
+    def first() -> _T:
+        task, future = running.popleft()
+        try:
+            return future.result()
+        except QuarantineError as error:
+            if lost is None:
+                raise
+            return lost(task, error)
+
     try:
         for task in tasks:
-            running.append(executor.submit(task))
+            running.append((task, executor.submit(task)))
             if len(running) >= 2 * workers:
-                yield running.popleft().result()
+                yield first()
         while running:
-            yield running.popleft().result()
+            yield first()
     finally:
-        for future in running:
+        for _, future in running:
             future.cancel()
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 
-from jobs.executors import THREADS, open_executor
+from jobs.executors import THREADS, NamedTask, open_executor, run_all
 from jobs.isolation import USUAL_LIMITS, Limits
 from pcap2arrow.dataset.log import open_dataset
 from pcap2arrow.errors import QuarantineError
@@ -28,21 +26,17 @@ def verify(
     dataset, UsageError where the scheduler can't be reached, SchedulerError where it is lost.
     """
     opened = open_dataset(dataset)
-    waiting: deque[tuple[str, Future[VerifyReport]]] = deque()
+    live_captures = opened.snapshot().ordered()
+    tasks = (
+        NamedTask(live.name, verify_capture, (opened, live), live.source.size)
+        for live in opened.snapshot().ordered()
+    )
     with open_executor(scheduler, workers, limits=limits, tell_dashboard=tell_dashboard) as (
         executor,
         workers,
     ):
-        for live in opened.snapshot().ordered():
-            waiting.append((live.name, executor.submit(verify_capture, opened, live)))
-            if len(waiting) > 2 * workers:
-                yield _report(*waiting.popleft())
-        while waiting:
-            yield _report(*waiting.popleft())
+        yield from run_all(executor, workers, tasks, lost=_lost)
 
 
-def _report(name: str, task: Future[VerifyReport]) -> VerifyReport:
-    try:
-        return task.result()
-    except QuarantineError as error:
-        return VerifyReport(name, False, "checksum", f"{name}: {error}")
+def _lost(capture: NamedTask, error: QuarantineError) -> VerifyReport:
+    return VerifyReport(capture.name, False, "checksum", f"{capture.name}: {error}")
