@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from jobs.convert import anywhere, open_target
 from jobs.executors import THREADS, open_executor, processors
+from jobs.isolation import USUAL_LIMITS, Limits
 from pcap2arrow.conversion.api import ConversionReport
 from pcap2arrow.conversion.driver import Conversion, Watcher
 from pcap2arrow.conversion.options import Options
@@ -39,6 +40,8 @@ def make_plan(
     *,
     scheduler: str = THREADS,
     workers: int | None = None,
+    limits: Limits = USUAL_LIMITS,
+    tell_dashboard: Callable[[str], object] | None = None,
     replace: bool = False,
     rehash: bool = False,
     watch: Watcher = lambda event: None,
@@ -51,7 +54,10 @@ def make_plan(
     if any(capture.path == STANDARD_INPUT for capture in found.captures):
         raise UsageError("standard input can't be planned: its units could not read it again")
     check_no_plan(place)
-    with open_executor(scheduler, workers) as (executor, workers):
+    with open_executor(scheduler, workers, limits=limits, tell_dashboard=tell_dashboard) as (
+        executor,
+        workers,
+    ):
         target = open_target(dataset)
         planning = Planning(
             target, options, executor, workers=workers, replace=replace, rehash=rehash, watch=watch

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from jobs.executors import PROCESSES, THREADS, open_executor, processors
+from jobs.isolation import USUAL_LIMITS, Limits
 from pcap2arrow.conversion.api import ConversionReport, open_for_writing
 from pcap2arrow.conversion.driver import Conversion, Watcher
 from pcap2arrow.conversion.options import Options
@@ -26,6 +28,8 @@ def convert(
     *,
     scheduler: str = THREADS,
     workers: int | None = None,
+    limits: Limits = USUAL_LIMITS,
+    tell_dashboard: Callable[[str], object] | None = None,
     replace: bool = False,
     rehash: bool = False,
     watch: Watcher = lambda event: None,
@@ -38,7 +42,10 @@ def convert(
     """
     if scheduler != THREADS and any(capture.path == STANDARD_INPUT for capture in found.captures):
         raise UsageError(f"standard input is read by {THREADS} only, not by {scheduler}")
-    with open_executor(scheduler, workers) as (executor, workers):
+    with open_executor(scheduler, workers, limits=limits, tell_dashboard=tell_dashboard) as (
+        executor,
+        workers,
+    ):
         conversion = Conversion(
             open_target(dataset),
             options,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jobs.executors import THREADS, NamedTask, open_executor, run_all
+from jobs.isolation import USUAL_LIMITS, Limits
 from jobs.reports import named
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
-from pcap2arrow.errors import FilterError, Pcap2ArrowError, UsageError
+from pcap2arrow.errors import FilterError, Pcap2ArrowError, QuarantineError, UsageError
 
 if TYPE_CHECKING:
     from jobs.filters import FilterLine
-    from pcap2arrow.dataset.snapshot import LiveCapture
+    from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
     from queries.filters.compiled import Filter
     from queries.select import Tally
 
@@ -56,18 +57,35 @@ class SelectedCount:
 
 
 def count_selected(
-    sources: Iterable[str | os.PathLike[str]], filters: Sequence[Filter], *, workers: int | None = None
+    sources: Iterable[str | os.PathLike[str]],
+    filters: Sequence[Filter],
+    *,
+    scheduler: str = THREADS,
+    workers: int | None = None,
+    limits: Limits = USUAL_LIMITS,
+    tell_dashboard: Callable[[str], object] | None = None,
 ) -> SelectedCount:
-    """Count the packets that each filter selects, in one pass over the sources, by so many threads.
+    """Count the packets that each filter selects, in one pass over the sources, on a scheduler (see `open_executor`).
 
-    A capture that a dataset holds under two names counts once.
+    A capture that a dataset holds under two names counts once.  Raises UsageError where the scheduler can't be used,
+    and for standard input on another one than threads.
     """
     from queries.select import total
 
-    errors: list[str] = []
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
-        tallies = executor.map(lambda task: task(), _tasks(sources, filters, errors))
-        return SelectedCount(total(tallies, len(filters)), tuple(errors))
+    paths = [os.fspath(source) for source in sources]
+    if "-" in paths and scheduler != THREADS:
+        raise UsageError(f"standard input is read by {THREADS} only, not by {scheduler}")
+
+    def lost(task: NamedTask, error: QuarantineError) -> SelectedCount:
+        return SelectedCount(total([], len(filters)), (f"{task.name}: {error}",))
+
+    with open_executor(scheduler, workers, limits=limits, tell_dashboard=tell_dashboard) as (
+        executor,
+        workers,
+    ):
+        counted = list(run_all(executor, workers, _tasks(paths, filters), lost=lost))
+    tally = total((each.tally for each in counted), len(filters))
+    return SelectedCount(tally, tuple(error for each in counted for error in each.errors))
 
 
 def filter_warnings(filters: Sequence[Filter], tally: Tally) -> Iterator[str]:
@@ -95,9 +113,8 @@ def counted_lines(lines: Sequence[FilterLine], tally: Tally) -> list[str]:
     return result
 
 
-def _tasks(
-    sources: Iterable[str | os.PathLike[str]], filters: Sequence[Filter], errors: list[str]
-) -> Iterator[Callable[[], Tally]]:
+def _tasks(sources: Iterable[str], filters: Sequence[Filter]) -> Iterator[NamedTask]:
+    """Tasks that each give a SelectedCount."""
     for source in sources:
         if is_dataset(source):
             yield from _dataset_tasks(open_dataset(source), filters)
@@ -105,22 +122,33 @@ def _tasks(
             from pcap2arrow.inputs import find_captures
 
             for found in find_captures([source]).captures:
-                yield lambda found=found: _count_capture(found.path, found.name, filters, errors)  # type: ignore[misc]
+                yield NamedTask(found.name, _count_capture, (found.path, found.name, filters))
 
 
-def _dataset_tasks(dataset: Dataset, filters: Sequence[Filter]) -> Iterator[Callable[[], Tally]]:
+def _dataset_tasks(dataset: Dataset, filters: Sequence[Filter]) -> Iterator[NamedTask]:
     from pcap2arrow.dataset.snapshot import whole_files
-    from queries.select import count_files, groups
+    from queries.select import groups
 
     captures = {live.capture_id: live for live in dataset.snapshot().ordered()}.values()
     stored = [live for live in captures if "frames=stored" in live.options.split()]
     swapped = big_endian_captures(dataset, stored)
     files = whole_files(file for live in stored for file in live.files if file.table == "packets")
     for group in groups(files, filters):
-        yield lambda group=group: count_files(filters, dataset, group, big_endian=swapped)  # type: ignore[misc]
+        name = dataset.path_of(group[0].path) + (f" and {len(group) - 1} more" if len(group) > 1 else "")
+        yield NamedTask(
+            name, _count_files, (dataset, group, filters, swapped), sum(file.size for file in group)
+        )
     for live in captures:
         if live not in stored:
-            yield lambda live=live: _count_without_octets(dataset, live, filters)  # type: ignore[misc]
+            yield NamedTask(live.name, _count_without_octets, (dataset, live, filters), live.source.size)
+
+
+def _count_files(
+    dataset: Dataset, files: Sequence[DataFile], filters: Sequence[Filter], swapped: frozenset[int]
+) -> SelectedCount:
+    from queries.select import count_files
+
+    return SelectedCount(count_files(filters, dataset, files, big_endian=swapped), ())
 
 
 def big_endian_captures(dataset: Dataset, captures: Sequence[LiveCapture]) -> frozenset[int]:
@@ -139,23 +167,22 @@ def big_endian_captures(dataset: Dataset, captures: Sequence[LiveCapture]) -> fr
     return frozenset(live.capture_id for live in captures if may_be_swapped(live) and is_swapped(live))
 
 
-def _count_without_octets(dataset: Dataset, live: LiveCapture, filters: Sequence[Filter]) -> Tally:
+def _count_without_octets(dataset: Dataset, live: LiveCapture, filters: Sequence[Filter]) -> SelectedCount:
     """By columns if they tell, else by the octets in the archive."""
     from queries.select import count_files, total
 
     files = [file for file in live.files if file.table == "packets"]
     try:
         swapped = big_endian_captures(dataset, [live])
-        return total(
-            (count_files(filters, dataset, [file], big_endian=swapped) for file in files), len(filters)
-        )
+        tallies = (count_files(filters, dataset, [file], big_endian=swapped) for file in files)
+        return SelectedCount(total(tallies, len(filters)), ())
     except UsageError:
         if "frames=referenced" not in live.options.split():
             raise
-        return _count_capture(live.source.path, live.name, filters, [])
+        return SelectedCount(_count_capture(live.source.path, live.name, filters).tally, ())
 
 
-def _count_capture(path: str, name: str, filters: Sequence[Filter], errors: list[str]) -> Tally:
+def _count_capture(path: str, name: str, filters: Sequence[Filter]) -> SelectedCount:
     """By octets alone: decoding all columns would take longer."""
     from pcap2arrow.writing.reader import FileReader
     from pcap2arrow.writing.selection import Wanted
@@ -168,6 +195,5 @@ def _count_capture(path: str, name: str, filters: Sequence[Filter], errors: list
             packets = [before + int(more) for before, more in zip(packets, chosen.sum(axis=0), strict=True)]
     except Pcap2ArrowError as error:
         damage.append(str(error))
-    errors += damage[:1]
     selection.tally.packets = packets
-    return selection.tally
+    return SelectedCount(selection.tally, tuple(damage[:1]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+from contextlib import suppress
+from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
 _KEPT = 1 << 30
@@ -41,3 +43,9 @@ def keep_memory() -> None:
     for setting, value in ((_MMAP_THRESHOLD, _KEPT), (_TRIM_THRESHOLD, _KEPT), (_ARENA_MAX, 1)):
         mallopt(setting, value)
     pa.set_memory_pool(pa.system_memory_pool())
+
+
+def give_up_first() -> None:
+    """Where memory runs out, have the system end this process before others: it can be started again."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")

@@ -62,7 +62,11 @@ class UsageError(Pcap2ArrowError):
 
 
 class SchedulerError(Pcap2ArrowError):
-    """Tasks can't run: no way to the scheduler, no workers, or a worker died of a task."""
+    """Tasks can't run: no way to the scheduler, or no workers."""
+
+
+class QuarantineError(SchedulerError):
+    """A task was given up: it kills its workers, or takes more time or memory than a task may."""
 
 
 class _TextError(Pcap2ArrowError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -23,3 +24,30 @@ def die(mark: str) -> None:
     Path(mark).touch()
     time.sleep(0.3)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash() -> None:
+    """End as a fault in native code ends a process."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leave() -> None:
+    os._exit(3)
+
+
+def eat() -> None:
+    """Take memory until there is none left."""
+    taken = []
+    while True:
+        taken.append(b"x" * (16 << 20))
+        time.sleep(0.01)
+
+
+def loop() -> None:
+    while True:
+        pass
+
+
+def hold_the_lock() -> None:
+    """Run native code for hours without letting another thread of Python in."""
+    re.match(r"(a|a)*$", "a" * 60 + "b")

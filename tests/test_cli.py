@@ -53,7 +53,7 @@ convert {folder}/*.absent -o {new}            | 2 | no such file or directory
 convert {sample} -o {folder}                  | 2 | is no dataset, and not empty
 convert {sample} -o {new} --frames all        | 2 | 'all' is not one of 'stored', 'referenced', 'none'
 convert {sample} -o {new} --workers 0         | 2 | 0 is not in the range x>=1
-convert {sample} -o {new} --scheduler none    | 2 | none: no scheduler: expected threads, processes or an address
+convert {sample} -o {new} --scheduler none    | 2 | none: no scheduler: expected threads, processes, dask or an address
 convert {sample} -o {new} --scheduler tcp://127.0.0.1:1 | 2 | can't reach the scheduler
 convert {sample} -o {new} --scheduler tcp://127.0.0.1   | 2 | expected tcp://host:port or tls://host:port
 convert {sample} -o {new} --scheduler ftp://host:1      | 2 | expected tcp://host:port or tls://host:port

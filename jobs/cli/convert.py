@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from jobs.cli.options import captures_argument, conversion_options, json_option, scheduler_options
+from jobs.cli.options import (
+    captures_argument,
+    conversion_options,
+    json_option,
+    scheduler_options,
+    worker_options,
+)
 
 
 @click.command(short_help="Convert captures into a dataset.")
@@ -21,6 +27,7 @@ from jobs.cli.options import captures_argument, conversion_options, json_option,
 )
 @conversion_options
 @scheduler_options
+@worker_options
 @json_option
 def command(captures: tuple[str, ...], dataset: str, as_json: bool, **settings: Any) -> int:
     """Convert captures into a dataset of Parquet files.

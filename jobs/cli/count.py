@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.filters import ChosenFilters, chosen_filters, filter_options
-from jobs.cli.options import sources_argument
+from jobs.cli.options import scheduler_options, sources_argument, taken, worker_options
 from jobs.cli.slices import chosen_times, time_options
 
 if TYPE_CHECKING:
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 @sources_argument
 @filter_options
 @time_options
-@click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N", help="Threads.  [default: one per processor]"
-)
-def command(sources: tuple[str, ...], workers: int | None, **options: Any) -> int:
+@scheduler_options
+@worker_options
+def command(sources: tuple[str, ...], **options: Any) -> int:
     """Print how many packets all sources hold together, or how many of them are of a time, or a filter selects.
 
     SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input). A capture that a
@@ -34,13 +33,16 @@ def command(sources: tuple[str, ...], workers: int | None, **options: Any) -> in
     pcap2arrow count captures/ more.pcap.gz
     pcap2arrow count dataset -f 'tcp port 443 and net 10.0.0.0/8'
     pcap2arrow count dataset --filters expressions.txt
+    pcap2arrow count /shared/dataset -f 'udp port 53' --scheduler tls://scheduler:8786
     pcap2arrow count dataset --start 2024-05-01T12:00 --end +15m --tz Europe/Berlin
     """
     times = chosen_times(**{name: options.pop(name) for name in ("start", "end", "tz")})
+    scheduling = taken(options, ("scheduler", "workers", "limits", "tell_dashboard"))
+    scheduling["scheduler"] = scheduling["scheduler"] or "threads"
     chosen = chosen_filters(**options)
     if chosen.one is None and chosen.lines is None:
         return _count_all(sources, times)
-    return _count_selected(sources, times, chosen, workers)
+    return _count_selected(sources, times, chosen, scheduling)
 
 
 def _count_all(sources: tuple[str, ...], times: Times) -> int:
@@ -60,7 +62,7 @@ def _count_all(sources: tuple[str, ...], times: Times) -> int:
 
 
 def _count_selected(
-    sources: tuple[str, ...], times: Times, chosen: ChosenFilters, workers: int | None
+    sources: tuple[str, ...], times: Times, chosen: ChosenFilters, scheduling: dict[str, Any]
 ) -> int:
     from jobs.cli.output import complain, complain_of_text
     from jobs.count import count_selected, counted_lines, filter_warnings
@@ -68,9 +70,11 @@ def _count_selected(
     if times:
         from jobs.slices import count_slices_selected
 
-        counted = count_slices_selected(sources, times, chosen.filters, workers=workers)
+        if scheduling["scheduler"] != "threads":
+            raise click.UsageError("packets of a time are counted by threads: no other --scheduler")
+        counted = count_slices_selected(sources, times, chosen.filters, workers=scheduling["workers"])
     else:
-        counted = count_selected(sources, chosen.filters, workers=workers)
+        counted = count_selected(sources, chosen.filters, **scheduling)
     for warning in filter_warnings(chosen.filters, counted.tally):
         complain(warning)
     lines = counted_lines(chosen.lines or [], counted.tally)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
+from jobs.cli.times import parse_octets, parse_seconds
 from pcap2arrow.errors import UsageError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -111,9 +113,9 @@ def scheduler_options(function: _F) -> _F:
     """``--scheduler`` and ``--workers``."""
     scheduler = click.option(
         "--scheduler",
-        metavar="threads|processes|ADDRESS",
-        help="Where tasks run: threads of this process, processes of this machine, or the Dask cluster at an "
-        "address such as tls://scheduler:8786.  [default: processes for much input, else threads]",
+        metavar="threads|processes|dask|ADDRESS",
+        help="Where tasks run: threads of this process, processes of this machine, a Dask cluster on it, or the Dask "
+        "cluster at an address such as tls://scheduler:8786.  [default: processes for much input, else threads]",
     )
     workers = click.option(
         "--workers",
@@ -122,6 +124,44 @@ def scheduler_options(function: _F) -> _F:
         help="Tasks at once.  [default: one per processor]",
     )
     return scheduler(workers(function))
+
+
+def worker_options(function: Callable[..., int]) -> Callable[..., int]:
+    """``--time-limit`` and ``--memory-limit``, as ``limits``, and ``--dashboard``, as ``tell_dashboard``."""
+
+    @wraps(function)
+    def command(
+        *arguments: Any, time_limit: float | None, memory_limit: int | None, dashboard: bool, **options: Any
+    ) -> int:
+        from jobs.isolation import Limits
+
+        limits = Limits(time_limit, memory_limit)
+        return function(*arguments, limits=limits, tell_dashboard=_say if dashboard else None, **options)
+
+    time = click.option(
+        "--time-limit",
+        callback=checked(lambda text: parse_seconds(text) / 1e9),
+        metavar="TIME",
+        help="Give up what a worker takes longer for, such as 300 or 10m; not with threads.  "
+        "[default: a minute, and a second per megabyte]",
+    )
+    memory = click.option(
+        "--memory-limit",
+        callback=checked(parse_octets),
+        metavar="SIZE",
+        help="Give up what a worker takes more memory for, such as 2G; not with threads.  "
+        "[default: an even share of the machine's]",
+    )
+    browser = click.option(
+        "--dashboard", is_flag=True, help="With --scheduler dask: show it in a browser on this machine."
+    )
+    return time(memory(browser(command)))
+
+
+def _say(address: str) -> None:
+    from jobs.cli.output import complain
+
+    complain(f"dashboard: {address}")
 
 
 def defrag_option(function: _F) -> _F:

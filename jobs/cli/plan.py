@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from jobs.cli.options import captures_argument, conversion_options, json_option, scheduler_options
+from jobs.cli.options import (
+    captures_argument,
+    conversion_options,
+    json_option,
+    scheduler_options,
+    worker_options,
+)
 
 
 @click.command(short_help="Plan a conversion whose units a batch system runs.")
@@ -17,6 +23,7 @@ from jobs.cli.options import captures_argument, conversion_options, json_option,
 )
 @conversion_options
 @scheduler_options
+@worker_options
 @json_option
 def command(captures: tuple[str, ...], plan: str, dataset: str, as_json: bool, **settings: Any) -> int:
     """Plan a conversion: its units can be written by any scheduler, in any order, on machines that see the same paths.

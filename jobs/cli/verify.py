@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from jobs.cli.options import dataset_argument, json_option, scheduler_options
+from jobs.cli.options import dataset_argument, json_option, scheduler_options, worker_options
 
 
 @click.command(short_help="Prove that a dataset gives its captures back.")
 @dataset_argument
 @scheduler_options
+@worker_options
 @json_option
-def command(dataset: str, scheduler: str | None, workers: int | None, as_json: bool) -> int:
+def command(dataset: str, scheduler: str | None, as_json: bool, **settings: Any) -> int:
     """Rebuild every capture from a dataset; compare it with its source or, if that is gone, its checksums.
 
     One line per capture, and exit code 1 if one differs.
@@ -28,7 +31,7 @@ def command(dataset: str, scheduler: str | None, workers: int | None, as_json: b
     from jobs.verify import verify
 
     failed = False
-    for report in verify(dataset, scheduler=scheduler or THREADS, workers=workers):
+    for report in verify(dataset, scheduler=scheduler or THREADS, **settings):
         failed |= not report.ok
         if as_json:
             print_json_line(dataclasses.asdict(report))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pcap2arrow import schema
@@ -14,8 +12,7 @@ from pcap2arrow.conversion.driver import CaptureReport, Conversion, Watcher
 from pcap2arrow.conversion.options import Frames, OnError, Options, PartitionBy
 from pcap2arrow.dataset.log import Dataset, create_dataset
 from pcap2arrow.inputs import find_captures
-
-_SWITCH_SECONDS = 0.0005
+from pcap2arrow.turns import quick_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +42,6 @@ def open_for_writing(dataset: str | os.PathLike[str]) -> Dataset:
     """The dataset at a path or URL, made if there is none.  Raises DatasetError where something else is."""
     settings = {"schema": str(schema.VERSION), "made_by": "pcap2arrow"}
     return create_dataset(dataset, settings=settings, exist_ok=True)
-
-
-@contextmanager
-def quick_turns() -> Iterator[None]:
-    """Let threads take turns sooner, for the length of a ``with`` block.
-
-    A task is thousands of short NumPy calls that release the interpreter's lock; with Python's own interval of 5 ms
-    a thread waits for it longer than it works.
-    """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 def convert(

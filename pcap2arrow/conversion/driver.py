@@ -8,9 +8,6 @@ written in units; a small or compressed one is converted by one task.
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -23,16 +20,18 @@ from pcap2arrow.conversion import capture as tasks
 from pcap2arrow.conversion.capture import Converted, Scanned
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.conversion.scan import RangeScan, block_count, ranges
+from pcap2arrow.conversion.task import Outcome, Task
 from pcap2arrow.conversion.unit import WrittenUnit
 from pcap2arrow.dataset.change import plan_change
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import LiveCapture, Snapshot
 from pcap2arrow.dataset.snapshot import Source as Stamp
-from pcap2arrow.errors import ConflictError, Pcap2ArrowError
+from pcap2arrow.errors import ConflictError, Pcap2ArrowError, QuarantineError, SchedulerError
 from pcap2arrow.inputs import Input
 from pcap2arrow.savefile.source import STANDARD_INPUT, compression_of, peek_stored, stamp
 
 _SPLIT_FROM = 2  # blocks: a smaller capture is one task
+
 _BATCH = 64
 _BATCH_SECONDS = 1.0
 
@@ -86,24 +85,6 @@ class Job:
     failed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    value: Any
-    worker: str
-    seconds: float
-
-
-def _timed(task: Callable[..., Any], *arguments: Any) -> _Outcome:
-    """Run a task where it is, and say where that was."""
-    begin = time.perf_counter()
-    value = task(*arguments)
-    thread = threading.current_thread()
-    worker = f"{socket.gethostname()}:{os.getpid()}" + (
-        "" if thread is threading.main_thread() else f":{thread.name}"
-    )
-    return _Outcome(value, worker, time.perf_counter() - begin)
-
-
 class Conversion:
     """A run over captures: made, then :meth:`run` once."""
 
@@ -124,8 +105,8 @@ class Conversion:
         self._replace, self._rehash = replace, rehash
         self._snapshot: Snapshot = dataset.snapshot()
         self._live_sizes = {live.source.size for live in self._snapshot.captures.values()}
-        self._ready: deque[tuple[Callable[..., Any], Callable[[Job, Any], None], Job]] = deque()
-        self._running: dict[Future[_Outcome], tuple[Callable[[Job, Any], None], Job]] = {}
+        self._ready: deque[tuple[Task, Callable[[Job, Any], None], Job]] = deque()
+        self._running: dict[Future[Outcome], tuple[Task, Callable[[Job, Any], None], Job]] = {}
         self._waiting: list[tuple[Job, Converted]] = []
         self._last_commit = time.monotonic()
         self._reports: list[CaptureReport] = []
@@ -171,22 +152,24 @@ class Conversion:
             task, then, job = self._ready.popleft()
             if job.failed:
                 continue
-            self._running[self._executor.submit(_timed, task)] = then, job
+            self._running[self._executor.submit(task)] = task, then, job
 
     def _collect(self) -> None:
         done, _ = wait(self._running, timeout=_BATCH_SECONDS, return_when=FIRST_COMPLETED)
         for future in done:
-            then, job = self._running.pop(future)
+            task, then, job = self._running.pop(future)
             try:
                 outcome = future.result()
                 job.workers[outcome.worker] = None
                 self._report_step(job, outcome)
                 if not job.failed:
                     then(job, outcome.value)
+            except QuarantineError as error:
+                self._fail(job, f"{job.found.name}: offset {task.offset}: {error}")
+            except (SchedulerError, BrokenExecutor):
+                raise
             except Pcap2ArrowError as error:
                 self._fail(job, str(error))
-            except BrokenExecutor:
-                raise
             except Exception as error:
                 _logger.debug("converting %s", job.found.path, exc_info=True)
                 self._fail(job, f"{job.found.name}: internal error: {type(error).__name__}: {error}")
@@ -197,7 +180,7 @@ class Conversion:
             job.failed = True
             self._refuse(job.found, error)
 
-    def _report_step(self, job: Job, outcome: _Outcome) -> None:
+    def _report_step(self, job: Job, outcome: Outcome) -> None:
         value, packets, octets = outcome.value, 0, 0
         if isinstance(value, WrittenUnit):
             packets, octets = value.packets, value.octets
@@ -234,16 +217,19 @@ class Conversion:
         if split and blocks >= _SPLIT_FROM:
             parts = ranges(blocks, blocks)
             job.wanted = len(parts)
+            block = self._options.block
             for first, last in parts:
-                self._ready.append(
-                    (partial(tasks.scan_part, found, first, last, self._options), self._scanned_part, job)
-                )
+                scan = partial(tasks.scan_part, found, first, last, self._options)
+                part = Task(scan, first * block, (last + 1 - first) * block)
+                self._ready.append((part, self._scanned_part, job))
         elif job.stamp.size is not None and job.stamp.size in self._live_sizes:
-            self._ready.append(
-                (partial(tasks.scan_alone, found, self._options, self._spool), self._scanned, job)
-            )
+            self._whole(job, partial(tasks.scan_alone, found, self._options, self._spool), self._scanned)
         else:
             self._write(job)
+
+    def _whole(self, job: Job, run: Callable[[], Any], then: Callable[[Job, Any], None]) -> None:
+        """Have something done with a capture as a whole."""
+        self._ready.append((Task(run, 0, job.stamp.size), then, job))
 
     def _is_unread(self, live: LiveCapture, found: Stamp) -> bool:
         """Whether a live capture is this file, by its stamp.  Raises ConflictError where only the options differ."""
@@ -260,9 +246,8 @@ class Conversion:
         job.scans[scan.first] = scan
         if len(job.scans) == job.wanted:
             scans = [job.scans[first] for first in sorted(job.scans)]
-            self._ready.append(
-                (partial(tasks.join_parts, job.found, job.stamp, scans, self._options), self._scanned, job)
-            )
+            join = partial(tasks.join_parts, job.found, job.stamp, scans, self._options)
+            self._whole(job, join, self._scanned)
 
     def _scanned(self, job: Job, scanned: Scanned) -> None:
         job.scanned = scanned
@@ -276,14 +261,15 @@ class Conversion:
         """Have a capture written: unit by unit if it was scanned in ranges, else by one task."""
         if not (job.scans and job.scanned):
             whole = partial(tasks.convert_whole, self._dataset, job.found, self._options, self._spool)
-            self._ready.append((whole, self._converted, job))
+            self._whole(job, whole, self._converted)
             return
         plan = job.scanned.plan
         job.wanted = len(plan.units)
         for unit in plan.units:
-            task = partial(
+            write = partial(
                 tasks.write_part, job.found, job.stamp, plan.header, unit, self._options, self._dataset
             )
+            task = Task(write, unit.begin.offset, unit.end - unit.begin.offset)
             self._ready.append((task, self._wrote, job))
 
     def _live_content(self, identity: str) -> LiveCapture | None:
@@ -297,8 +283,8 @@ class Conversion:
     def _confirm(self, job: Job, scanned: Scanned, live: LiveCapture) -> None:
         """Have the source compared with the table, octet by octet, before it counts as the same content."""
         job.confirmed = True
-        task = partial(tasks.confirm, self._dataset, job.found, scanned, live, self._options, self._spool)
-        self._ready.append((task, self._converted, job))
+        confirm = partial(tasks.confirm, self._dataset, job.found, scanned, live, self._options, self._spool)
+        self._whole(job, confirm, self._converted)
 
     def _wrote(self, job: Job, unit: WrittenUnit) -> None:
         job.units[unit.begin] = unit

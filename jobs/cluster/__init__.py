@@ -1,0 +1,1 @@
+"""Tasks on Dask clusters, far away or on this machine; the only package that knows Dask."""

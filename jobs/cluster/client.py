@@ -1,0 +1,181 @@
+"""An executor on a Dask cluster that survives tasks which crash, eat memory, or never end."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import dask.config
+from distributed import Client, KilledWorker
+from distributed import Future as RemoteFuture
+from distributed.comm.core import CommClosedError
+from distributed.security import Security
+
+from jobs.cluster.local import local_cluster
+from jobs.cluster.settings import seconds, settings
+from jobs.cluster.worker import run_task
+from jobs.isolation import USUAL_LIMITS, Limits
+from jobs.outcomes import settle
+from pcap2arrow.errors import QuarantineError, SchedulerError, UsageError
+
+_T = TypeVar("_T")
+
+_ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d{1,5}")
+_LOOK_EVERY = 1.0  # seconds
+
+
+class ClusterExecutor(Executor):
+    """Runs tasks on the workers of the Dask scheduler at ``address``; ``threads`` tells how many at once.
+
+    Certificates for ``tls://`` are ``security``, or come from Dask's configuration.  A result is released as soon as
+    it is here, so that a worker that dies takes nothing finished with it.
+
+    Tasks run in processes beside those of workers.  One that kills them again and again, passes ``limits``, or whose
+    workers are lost as often as Dask allows, fails with QuarantineError.  Where the scheduler is lost, or tasks wait
+    while no worker does anything, all of them fail with SchedulerError.
+
+    Raises UsageError where the scheduler can't be reached, or has no workers.
+    """
+
+    def __init__(
+        self, address: str, *, limits: Limits = USUAL_LIMITS, security: Security | None = None
+    ) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._tasks: dict[str, _Task] = {}
+        self._moved = time.monotonic()
+        self._closing = threading.Event()
+        with ExitStack() as opened:
+            opened.enter_context(dask.config.set(settings()))
+            self._client = opened.enter_context(_connected(address, security))
+            self.threads: int = sum(self._client.nthreads().values())
+            self._stalled_after = seconds("pcap2arrow.stalled-after")
+            self._opened = opened.pop_all()
+        self._watch = threading.Thread(target=self._keep_watch, name="watch", daemon=True)
+        self._watch.start()
+
+    @classmethod
+    def local(
+        cls,
+        workers: int,
+        *,
+        limits: Limits = USUAL_LIMITS,
+        tell_dashboard: Callable[[str], object] | None = None,
+    ) -> ClusterExecutor:
+        """One on a cluster of this machine, which ends with it: see :func:`~jobs.cluster.local.local_cluster`."""
+        with ExitStack() as opened:
+            opened.enter_context(dask.config.set(settings()))
+            address, security = opened.enter_context(local_cluster(workers, limits, tell_dashboard))
+            executor = cls(address, limits=limits, security=security)
+            opened.push(executor._opened.pop_all())
+            executor._opened = opened.pop_all()
+        return executor
+
+    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
+        """Run ``fn(*args, **kwargs)``, which has to be picklable, and its result too, on some worker."""
+        key = f"task-{uuid.uuid4().hex}"  # says nothing of what it reads: it is in logs and on dashboards
+        task = partial(fn, *args, **kwargs) if args or kwargs else fn
+        try:
+            remote = self._client.submit(run_task, task, self._limits, key=key, pure=False)
+        except (OSError, RuntimeError) as error:
+            raise SchedulerError(f"lost the scheduler: {error}") from error
+        submitted = _Task(Future(), remote)
+        with self._lock:
+            self._moved = time.monotonic() if not self._tasks else self._moved
+            self._tasks[key] = submitted
+        remote.add_done_callback(partial(self._end, key))
+        return submitted.outcome
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave the cluster: when all tasks are done, or at once if not ``wait``; what runs then has no effect."""
+        if wait and not cancel_futures:
+            with self._lock:
+                outcomes = [task.outcome for task in self._tasks.values()]
+            futures.wait(outcomes)
+        self._closing.set()
+        self._watch.join()
+        self._opened.close()
+
+    def _end(self, key: str, remote: RemoteFuture[Any]) -> None:
+        """Hand on how a task ended."""
+        with self._lock:
+            self._moved = time.monotonic()
+            task = self._tasks.pop(key)
+
+        def result() -> Any:
+            try:
+                if task.given_up is not None:
+                    raise task.given_up
+                return remote.result()
+            except KilledWorker as error:
+                times = error.allowed_failures + 1
+                raise QuarantineError(f"given up: {times} workers were lost while they ran it") from None
+            except (CancelledError, CommClosedError) as error:
+                raise SchedulerError(f"lost the scheduler: {error}") from error
+            finally:
+                remote.release()
+
+        settle(task.outcome, result)
+
+    def _keep_watch(self) -> None:
+        """Give all tasks up when nothing moves: Dask may lose sight of them (dask/distributed#3196)."""
+        while not self._closing.wait(_LOOK_EVERY):
+            with self._lock:
+                idle = time.monotonic() - self._moved
+                tasks = list(self._tasks.values())
+            if tasks and idle > self._stalled_after and not self._is_at_work():
+                for task in tasks:
+                    task.given_up = SchedulerError(f"nothing has moved on the cluster for {idle:.0f} s")
+                    with suppress(OSError, RuntimeError):
+                        task.remote.cancel()
+
+    def _is_at_work(self) -> bool:
+        """Whether any worker has something to do, for us or for others."""
+        try:
+            return any(self._client.processing().values())
+        except (OSError, RuntimeError):
+            return False
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """A task under way, here and there."""
+
+    outcome: Future[Any]
+    remote: RemoteFuture[Any]
+    given_up: SchedulerError | None = None
+
+
+@contextmanager
+def _connected(address: str, security: Security | None) -> Iterator[Client]:
+    """A client of a scheduler that has workers.  Raises UsageError where there is none within some time."""
+    try:
+        client = Client(address, security=security or _security(address), set_as_default=False)
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"{address}: can't reach the scheduler: {error}") from error
+    with client:
+        most = seconds("pcap2arrow.workers-within")
+        try:
+            client.wait_for_workers(1, timeout=most)
+        except TimeoutError as error:
+            raise UsageError(f"{address}: no workers after {most:g} s") from error
+        yield client
+
+
+def _security(address: str) -> Security:
+    """What Dask's configuration says about certificates, which ``tls://`` needs."""
+    if _ADDRESS.fullmatch(address) is None:
+        raise UsageError(f"{address}: no scheduler: expected tcp://host:port or tls://host:port")
+    security = Security()
+    if address.startswith("tls:") and security.get_connection_args("client")["ssl_context"] is None:
+        raise UsageError(f"{address}: no certificates: set distributed.comm.tls in Dask's configuration")
+    return security

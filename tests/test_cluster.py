@@ -1,0 +1,202 @@
+"""A Dask cluster of this machine: who gets in, what it gives away, and that all schedulers give the same."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import psutil
+import pytest
+from distributed.security import Security
+
+from jobs.cluster.local import local_cluster
+from jobs.cluster.settings import settings
+from jobs.convert import convert
+from jobs.executors import open_executor
+from jobs.isolation import USUAL_LIMITS
+from pcap2arrow.conversion.options import Options
+from pcap2arrow.errors import UsageError
+from pcap2arrow.inputs import find_captures
+from tests.commands import PROJECT, SAMPLE, live_files, write_capture
+from tests.tasks import square
+
+pytest.importorskip("cryptography", reason="cryptography is not installed (the extra cluster)")
+
+SMALL = Options(block=1 << 16)
+"""Units so small that a capture of a megabyte is shared by several workers."""
+
+TLS = "distributed.comm.tls"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[str, Security]]:
+    """A cluster of two workers: its address, and what lets a client in."""
+    with dask.config.set(settings()), local_cluster(2, USUAL_LIMITS) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def ours(cluster: tuple[str, Security]) -> Iterator[str]:
+    """The address, where Dask's configuration has the certificates of the cluster."""
+    address, security = cluster
+    with dask.config.set(_certificates(security)):
+        yield address
+
+
+def _certificates(security: Security) -> dict[str, Any]:
+    return {
+        f"{TLS}.ca-file": security.tls_ca_file,
+        f"{TLS}.client.cert": security.tls_client_cert,
+        f"{TLS}.client.key": security.tls_client_key,
+    }
+
+
+@pytest.fixture(scope="module")
+def captures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of captures: one of many units, small ones, a damaged one."""
+    folder = tmp_path_factory.mktemp("captures")
+    write_capture(folder / "large.pcap", seed=1, octets=2 << 20)
+    for number in range(2, 6):
+        write_capture(folder / f"small-{number}.pcap", seed=number, octets=10_000)
+    (folder / "damaged.pcapng").write_bytes(SAMPLE.read_bytes()[:-100])
+    return folder
+
+
+# Who gets in
+
+
+@pytest.mark.parametrize("who", ["plain", "without certificate", "stranger"])
+def test_others_are_refused(cluster: tuple[str, Security], who: str) -> None:
+    address, security = cluster
+    if who == "plain":
+        address = address.replace("tls:", "tcp:")
+    given = _certificates(Security.temporary()) if who == "stranger" else {}
+    with (
+        dask.config.set(given),
+        pytest.raises(UsageError, match="no certificates" if who == "without certificate" else address),
+        open_executor(address),
+    ):
+        raise AssertionError
+
+
+def test_a_connection_without_certificate_ends_before_a_word_is_said(cluster: tuple[str, Security]) -> None:
+    """Below Dask's client, which refuses to begin one."""
+    host, port = cluster[0].removeprefix("tls://").split(":")
+    context = ssl.create_default_context(cadata=cluster[1].tls_ca_file)
+    context.check_hostname = False
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    with (
+        socket.create_connection((host, int(port)), timeout=20) as plain,
+        pytest.raises((ssl.SSLError, ConnectionError)),
+        context.wrap_socket(plain) as tls,
+    ):
+        assert tls.recv(1) == b"refused"
+
+
+def test_the_right_client_gets_in(ours: str) -> None:
+    with open_executor(ours) as (executor, workers):
+        assert (executor.submit(square, 7).result(60), workers) == (49, 2)
+
+
+def test_it_listens_on_loopback_alone_and_serves_no_pages(ours: str) -> None:
+    here = psutil.Process()
+    ports = [
+        connection.laddr
+        for process in (here, *here.children(recursive=True))
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {address.ip for address in ports} == {"127.0.0.1"}
+    for address in ports:
+        with socket.create_connection(address, timeout=20) as plain:
+            plain.sendall(b"GET /info/main/workers.html HTTP/1.0\r\n\r\n")
+            answer = plain.recv(1000)
+        assert answer[:12] in (b"", b"HTTP/1.1 404") or answer[0] == 0x15, (
+            address,
+            answer,
+        )  # 0x15: TLS' alert
+
+
+def test_its_key_is_in_no_file_and_on_no_command_line(cluster: tuple[str, Security]) -> None:
+    key = cluster[1].tls_worker_key.encode()
+    here = psutil.Process()
+    for process in (here, *here.children(recursive=True)):
+        for what in ("cmdline", "environ"):
+            assert key[40:80] not in Path(f"/proc/{process.pid}/{what}").read_bytes()
+    recent = time.time() - 600
+    for path in Path(tempfile.gettempdir()).glob("*/dask*"):
+        if path.is_file() and path.stat().st_mtime > recent:
+            assert key not in path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["closed", "silent"])
+def test_a_scheduler_that_does_not_answer_is_an_error_that_names_it(kind: str) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if kind == "silent":
+            listener.listen()
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        begin = time.monotonic()
+        with (
+            pytest.raises(UsageError, match=f"{address}: can't reach the scheduler"),
+            open_executor(address),
+        ):
+            raise AssertionError
+        assert time.monotonic() - begin < 20
+
+
+# Settings
+
+
+def test_settings_of_ours_give_way_to_those_of_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = settings()
+    assert ours["distributed.scheduler.worker-saturation"] == 1.0
+    assert ours["distributed.comm.timeouts.tcp"] == "12s"
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION", "1.1")  # as Dask itself has it
+    with dask.config.set({"distributed.comm.timeouts.tcp": "20s"}):
+        theirs = settings()
+    assert ours.keys() - theirs.keys() == {
+        "distributed.scheduler.worker-saturation",
+        "distributed.comm.timeouts.tcp",
+    }
+
+
+def test_a_file_of_users_is_read_and_counts(tmp_path: Path) -> None:
+    (tmp_path / "pcap2arrow.yaml").write_text(
+        "pcap2arrow:\n  workers-within: 7s\ndistributed:\n  scheduler:\n    allowed-failures: 9\n"
+    )
+    program = (
+        "import dask.config; from jobs.cluster.settings import seconds, settings\n"
+        "with dask.config.set(settings()):\n"
+        "    print(seconds('pcap2arrow.workers-within'), dask.config.get('distributed.scheduler.allowed-failures'),"
+        " dask.config.get('distributed.scheduler.worker-saturation'))"
+    )
+    environment = os.environ | {"DASK_CONFIG": str(tmp_path), "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "7.0 9 1.0\n"
+
+
+# The same from all
+
+
+def _converted(captures: Path, dataset: Path, scheduler: str, workers: int | None) -> dict[str, bytes]:
+    report = convert(find_captures([captures]), dataset, SMALL, scheduler=scheduler, workers=workers)
+    assert (report.failed, len(report.captures), len(report.damaged)) == ((), 6, 1)
+    return live_files(dataset)
+
+
+def test_a_cluster_with_tls_writes_and_counts_the_same(captures: Path, ours: str, tmp_path: Path) -> None:
+    expected = _converted(captures, tmp_path / "by threads", "threads", 1)
+    assert len(expected) > 40
+    assert _converted(captures, tmp_path / "by cluster", ours, None) == expected
