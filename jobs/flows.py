@@ -62,7 +62,7 @@ def flows(
             raise refusal
         warnings = tuple(filter_warnings(reading.selection.filters, reading.selection.tally))
     table = connections_table(by_connection(group) for group in buckets.groups())
-    return Flows(table, warnings, tuple(reading.errors))
+    return Flows(table, (*warnings, *reading.warnings), tuple(reading.errors))
 
 
 def check_target(path: str) -> None:
