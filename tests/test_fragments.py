@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import random
 import struct
 from pathlib import Path
@@ -13,6 +14,7 @@ import pcap2arrow
 from jobs.flows import flows
 from jobs.streams import Sizes, write_streams
 from queries.fragments import collection
+from queries.streams.reading import Reading, parts
 from queries.streams.rules import Rules
 from tests import tcp
 
@@ -167,3 +169,20 @@ def test_connections_of_datasets_without_octets(frames: str, tmp_path: Path) -> 
         assert found.warnings == ("2 fragments are not put together: their octets were not kept",)
     else:
         assert found.connections.equals(cut) and not found.warnings
+
+
+def test_workers_are_not_sent_what_is_held(tmp_path: Path) -> None:
+    frames, _ = _frames(300)
+    tcp.write(tmp_path / "a.pcap", [piece for frame in frames[1:] for piece in _cut(frame, 40)])
+    reading = Reading()
+    before = len(pickle.dumps(reading))
+    assert (
+        sum(
+            len(frame)
+            for part in parts([tmp_path / "a.pcap"], reading)
+            if not part.is_last
+            for frame in part()
+        )
+        == 0
+    )
+    assert len(pickle.dumps(reading)) == before < 1 << 16

@@ -115,10 +115,14 @@ class Fragments:
         else:
             self._spill()
             for bucket in range(_BUCKETS):
-                paths = sorted(Path(self._folder.name).glob(f"{bucket}-*.arrow"))
-                yield [pl.read_ipc(path) for path in paths]
+                paths = (self._path(bucket, number) for number in range(self._files))
+                yield [pl.read_ipc(path) for path in paths if path.exists()]
             self._folder.cleanup()
         self._frames, self._octets, self._folder = [], 0, None
+
+    def _path(self, bucket: int, number: int) -> Path:
+        assert self._folder is not None
+        return Path(self._folder.name, f"{bucket}-{number}.arrow")
 
     def _spill(self) -> None:
         if self._folder is None:
@@ -128,8 +132,7 @@ class Fragments:
         together = pl.concat(self._frames)
         bucket = (together["frag_key"].to_numpy() * np.uint64(self._key)) >> np.uint64(56)
         for number in np.unique(bucket).tolist():
-            path = Path(self._folder.name, f"{number}-{self._files:06}.arrow")
-            together[np.flatnonzero(bucket == number)].write_ipc(path)
+            together[np.flatnonzero(bucket == number)].write_ipc(self._path(number, self._files))
         self._files += 1
         self._frames, self._octets = [], 0
 

@@ -84,6 +84,11 @@ class Reading:
             self.columns, self.chosen, self.where, self.views, defrag=self.defrag, flagged=self.flagged
         )
 
+    def __reduce__(self) -> tuple[Callable[[], Reading], tuple[()]]:
+        """What a task in another process gets: never what was read in this one."""
+        made = partial(Reading, self.columns, self.chosen, self.where, self.views)
+        return partial(made, defrag=self.defrag, flagged=self.flagged), ()
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
