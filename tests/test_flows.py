@@ -11,14 +11,17 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from distributed import LocalCluster
 
+import pcap2arrow
 from jobs.flows import flows
+from jobs.streams import Sizes
 from queries.filters.compiled import compile_filter
-from queries.flows import buckets
 from queries.flows.community import community_id
 from tests import tcp
 from tests.commands import SAMPLE, json_lines, run
 from tests.conftest import CorpusCapture
+from tests.test_streams_tcpflow import random_frames
 
 Tool = Callable[[str], str]
 
@@ -266,7 +269,29 @@ def test_nothing_has_no_connections() -> None:
     assert len(flows([SAMPLE], chosen=compile_filter("sctp")).connections) == 0
 
 
-def test_packets_that_wait_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    at_once = flows([SAMPLE]).connections
-    monkeypatch.setattr(buckets, "MOST_PACKETS", 3)
-    assert flows([SAMPLE]).connections.equals(at_once)
+_TINY = Sizes(task=1 << 13, bucket=1 << 12, most_buckets=5)
+
+
+@pytest.mark.parametrize(("scheduler", "workers"), [("threads", 1), ("threads", 7), ("processes", 2)])
+def test_every_scheduler_finds_the_same(scheduler: str, workers: int, tmp_path: Path) -> None:
+    """In units of a capture, and in buckets on disk."""
+    tcp.write(tmp_path / "a.pcap", random_frames(3)[:900])
+    pcap2arrow.convert([SAMPLE], tmp_path / "dataset")
+    sources = [tmp_path / "a.pcap", tmp_path / "dataset"]
+    at_once = flows(sources)
+    found = flows(sources, scheduler=scheduler, workers=workers, sizes=_TINY, temporary=str(tmp_path))
+    assert found.connections.equals(at_once.connections)
+    assert len(found.connections) > 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pcap", "dataset"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2, 7])
+def test_a_cluster_finds_the_same(workers: int, tmp_path: Path) -> None:
+    tcp.write(tmp_path / "a.pcap", random_frames(3)[:900])
+    at_once = flows([tmp_path / "a.pcap"])
+    how = {"threads_per_worker": 1, "dashboard_address": ":0"}
+    with LocalCluster(n_workers=workers, **how) as cluster:  # type: ignore[no-untyped-call]
+        settings = {"scheduler": cluster.scheduler_address, "temporary": str(tmp_path)}
+        found = flows([tmp_path / "a.pcap"], sizes=_TINY, **settings)
+    assert found.connections.equals(at_once.connections)

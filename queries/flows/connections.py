@@ -19,10 +19,10 @@ PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 _DIRECTIONS = ("orig", "resp")
 
 
-def connections_table(groups: Iterable[FlowPackets]) -> pl.DataFrame:
+def connections_table(groups: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """A row per connection, in the order of their first packets, with the names of Zeek's conn.log.
 
-    A connection's packets are all in one group.
+    It is made of what :func:`summed` says of groups of packets; a connection's are all in one group.
 
     ``ts`` is the time of its first packet, ``duration`` that to its last; ``orig`` is who sent the first packet (of a
     handshake, SYN), ``resp`` the other; ``id_orig_p`` and ``id_resp_p`` are ports, of ICMP its type and the type that
@@ -32,14 +32,14 @@ def connections_table(groups: Iterable[FlowPackets]) -> pl.DataFrame:
     ``conn_state`` is conn.log's, and so is ``history`` (see :func:`~queries.flows.history.histories`), null for ICMP.
     ``handshake_rtt`` is from SYN to the ACK after SYN and ACK.  ``community_id`` is version 1 with seed 0.
     """
-    summed = pl.concat([_summed(packets) for packets in groups])
-    return _shown(summed.drop("connection").sort(TURN, PLACE, "frame_number").with_row_index("connection"))
+    together = pl.concat(groups)
+    return _shown(together.drop("connection").sort(TURN, PLACE, "frame_number").with_row_index("connection"))
 
 
-def _summed(packets: FlowPackets) -> pl.DataFrame:
+def summed(packets: FlowPackets) -> pl.DataFrame:
     """A row per connection of a group, with what else tells its place and state."""
     table = _with_direction(packets)
-    summed = table.group_by("connection", maintain_order=True).agg(
+    sums = table.group_by("connection", maintain_order=True).agg(
         pl.col("ip_version", "l4_proto", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port").first(),
         pl.col("orig_back").first(),
         pl.col("time").first().alias("ts"),
@@ -50,7 +50,7 @@ def _summed(packets: FlowPackets) -> pl.DataFrame:
         _handshake().alias("handshake_rtt"),
     )
     placed = placed_segments(table)
-    return _with_octets(summed, counted(placed)).join(histories(table, placed), on="connection", how="left")
+    return _with_octets(sums, counted(placed)).join(histories(table, placed), on="connection", how="left")
 
 
 def _with_direction(packets: FlowPackets) -> pl.DataFrame:
@@ -106,7 +106,7 @@ def _handshake() -> pl.Expr:
     return last - first
 
 
-def _with_octets(summed: pl.DataFrame, sequences: pl.DataFrame) -> pl.DataFrame:
+def _with_octets(sums: pl.DataFrame, sequences: pl.DataFrame) -> pl.DataFrame:
     """Add what sequence numbers say of TCP; of other protocols payload is what was sent."""
     for side in _DIRECTIONS:
         of_side = sequences.filter(pl.col("orig") == (side == "orig")).select(
@@ -115,9 +115,9 @@ def _with_octets(summed: pl.DataFrame, sequences: pl.DataFrame) -> pl.DataFrame:
             pl.col("missed").alias(f"{side}_missed"),
             pl.col("repeated").alias(f"{side}_retransmitted"),
         )
-        summed = summed.join(of_side, on="connection", how="left", maintain_order="left")
+        sums = sums.join(of_side, on="connection", how="left", maintain_order="left")
     is_tcp = pl.col("l4_proto") == TCP
-    return summed.with_columns(
+    return sums.with_columns(
         *(
             pl.when(is_tcp)
             .then(pl.col(f"{side}_bytes").fill_null(0))
