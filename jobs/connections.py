@@ -39,7 +39,7 @@ def export_connections(
     report = export(sources, target, selection=selection, **settings)
     tally = None if reading.selection is None else reading.selection.tally
     warnings = () if tally is None else tuple(filter_warnings([chosen], tally))  # type: ignore[list-item]
-    return FilteredExport({0: report}, warnings, tuple(reading.errors))
+    return FilteredExport({0: report}, (*warnings, *reading.warnings), tuple(reading.errors))
 
 
 def _selection(

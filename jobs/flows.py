@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.executors import THREADS, open_executor, run_all
+from jobs.streams import Sizes
 from pcap2arrow.errors import UsageError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import polars as pl
 
+    from jobs.flow_tasks import Held, Read
     from queries.filters.compiled import Filter
+    from queries.streams.reading import Part, Reading
 
 FORMATS = (".parquet", ".csv", ".ndjson", ".jsonl")
 """Endings of files that connections can be written to."""
+
+SIZES = Sizes()
+"""How memory is bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,40 +40,113 @@ class Flows:
 
 
 def flows(
-    sources: Iterable[str | os.PathLike[str]], *, chosen: Filter | None = None, defrag: bool = True
+    sources: Iterable[str | os.PathLike[str]],
+    *,
+    chosen: Filter | None = None,
+    defrag: bool = True,
+    scheduler: str = THREADS,
+    workers: int | None = None,
+    temporary: str | None = None,
+    sizes: Sizes = SIZES,
 ) -> Flows:
     """The connections of all sources together: of TCP, UDP and ICMP; ``chosen`` selects packets first.
 
-    With ``defrag``, fragments count as the packet that they make, which is of the frame that completes it.
+    With ``defrag``, fragments count as the packet that they make, which is of the frame that completes it.  Tasks run
+    on a scheduler (see :func:`~jobs.executors.open_executor`), which changes nothing of the result, nor do its workers;
+    what does not fit in memory is in the folder ``temporary`` meanwhile, else that of the system, or the current one if
+    it is a cluster that has to reach it.
 
-    Raises FilterError where the filter means nothing on any packet, and errors of sources.
+    Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources.
     """
+    from jobs.rounds import scratch
+
+    where = temporary or ("." if "://" in scheduler else tempfile.gettempdir())
+    with scratch(where) as folder, open_executor(scheduler, workers) as (executor, workers):
+        return _Job(
+            list(sources), chosen, defrag, executor, workers, folder, scheduler == THREADS, sizes
+        ).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    sources: list[str | os.PathLike[str]]
+    chosen: Filter | None
+    defrag: bool
+    executor: Executor
+    workers: int
+    folder: str
+    in_process: bool
+    sizes: Sizes
+
+    def run(self) -> Flows:
+        from jobs.flow_tasks import sum_up
+        from jobs.rounds import units
+        from queries.flows.connections import connections_table
+        from queries.flows.packets import COLUMNS, is_flow
+        from queries.streams.reading import Reading, parts
+
+        reading = Reading(columns=COLUMNS, chosen=self.chosen, where=is_flow(), defrag=self.defrag)
+        cut = partial(units, executor=self.executor, workers=self.workers, octets=self.sizes.task)
+        done = self._read(list(parts(self.sources, reading, units=cut)), reading)
+        warnings = (*self._of_filter(done), *(each for read in done for each in read.notices))
+        buckets: dict[int, list[Held]] = {0: [_none()]}
+        for bucket, held in (packets for read in done for packets in read.packets):
+            buckets.setdefault(bucket, []).append(held)
+        tasks = [partial(sum_up, held) for held in buckets.values()]
+        table = connections_table(run_all(self.executor, self.workers, tasks))
+        return Flows(table, warnings, tuple(error for read in done for error in read.errors))
+
+    def _read(self, found: Sequence[Part], reading: Reading) -> list[Read]:
+        """Packets by bucket: of all parts, and of the fragments that these hold."""
+        from jobs.flow_tasks import frames, read_packets
+        from jobs.rounds import batches
+        from queries.flows.buckets import Parting
+
+        expected = sum(self.sizes.unknown if part.octets is None else part.octets for part in found)
+        parting = Parting(min(max(-(-expected // self.sizes.bucket), 1), self.sizes.most_buckets))
+        in_memory = self.in_process and parting.buckets == 1
+
+        def path(name: object) -> str | None:
+            return None if in_memory else str(Path(self.folder, str(name)))
+
+        tasks = [
+            partial(read_packets, some, reading.again, parting, path(number))
+            for number, some in enumerate(
+                batches([part for part in found if not part.is_last], self.sizes.task)
+            )
+        ]
+        done = []
+        for read in run_all(self.executor, self.workers, tasks):
+            done.append(read)
+            for held in frames(read.fragments):
+                assert reading.fragments is not None
+                reading.fragments.take(held)
+        last = [part for part in found if part.is_last]
+        return [*done, read_packets(last, lambda: reading, parting, path("fragments"))]
+
+    def _of_filter(self, done: Sequence[Read]) -> tuple[str, ...]:
+        """What is wrong with the filter.  Raises FilterError where it means nothing on any packet."""
+        from jobs.count import filter_warnings
+        from queries.select import total
+
+        if self.chosen is None:
+            return ()
+        tally = total([read.tally for read in done if read.tally is not None], 1)
+        if (refusal := tally.refusal(0)) is not None:
+            raise refusal
+        return tuple(filter_warnings([self.chosen], tally))
+
+
+def _none() -> pl.DataFrame:
+    """No packets, with all columns."""
     import polars as pl
 
-    from jobs.count import filter_warnings
     from pcap2arrow.reading.api import polars_schema
-    from queries.flows.buckets import Buckets
-    from queries.flows.connections import connections_table
-    from queries.flows.packets import COLUMNS, by_connection, flow_columns, is_flow
+    from queries.flows.packets import COLUMNS, flow_columns
     from queries.streams.packets import PLACE, TURN
-    from queries.streams.reading import Reading, parts
 
-    reading = Reading(columns=COLUMNS, chosen=chosen, where=is_flow(), defrag=defrag)
-    empty = polars_schema().to_frame().select(COLUMNS)
     order = {TURN: pl.lit(0, dtype=pl.Int64), PLACE: pl.lit(0, dtype=pl.UInt32)}
-    buckets = Buckets()
-    buckets.add(flow_columns(empty.with_columns(**order)))
-    for part in parts(sources, reading):
-        for frame in part():
-            buckets.add(flow_columns(frame))
-    warnings: tuple[str, ...] = ()
-    if reading.selection is not None:
-        refusal = reading.selection.tally.refusal(0)
-        if refusal is not None:
-            raise refusal
-        warnings = tuple(filter_warnings(reading.selection.filters, reading.selection.tally))
-    table = connections_table(by_connection(group) for group in buckets.groups())
-    return Flows(table, warnings, tuple(reading.errors))
+    return flow_columns(polars_schema().to_frame().select(COLUMNS).with_columns(**order))
 
 
 def check_target(path: str) -> None:

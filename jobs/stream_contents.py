@@ -118,7 +118,7 @@ def read_bucket(
             raise refusal
         warnings = tuple(filter_warnings(reading.selection.filters, reading.selection.tally))
     bucket = Bucket.finished(frames, later, rules) if frames or later else None
-    return Read(bucket, warnings, tuple(reading.errors))
+    return Read(bucket, (*warnings, *reading.warnings), tuple(reading.errors))
 
 
 def _write_tables(bucket: Bucket, tables: dict[str, pl.DataFrame], folder: Path) -> None:

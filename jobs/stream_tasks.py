@@ -47,7 +47,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class Parted:
-    """Packets in buckets, of so many octets of sources; what was wrong in these, and what a filter saw.
+    """Packets in buckets, of so many octets of sources; what was wrong in these, what a filter saw, and ``warnings``.
 
     ``fragments`` are held back: frames, or files of them.
     """
@@ -57,6 +57,7 @@ class Parted:
     octets: int
     errors: tuple[str, ...]
     tally: Tally | None
+    warnings: tuple[str, ...] = ()
 
 
 def part_packets(
@@ -80,7 +81,9 @@ def part_packets(
                 reading.errors.append(str(error))
     tally = None if reading.selection is None else reading.selection.tally
     octets = sum(part.octets or 0 for part in parts)
-    return Parted(tuple(spill.pieces), tuple(_fragments(reading, path)), octets, tuple(reading.errors), tally)
+    fragments = tuple(_fragments(reading, path))
+    told = tuple(reading.errors), tally, tuple(reading.warnings)
+    return Parted(tuple(spill.pieces), fragments, octets, *told)
 
 
 def _fragments(reading: Reading, path: str | None) -> Iterator[str | pl.DataFrame]:

@@ -190,7 +190,8 @@ class _Job:
             defrag=self.rules.defrag and not self.rules.as_tcpflow,
         )
         parted = self._part(list(parts(self.sources, reading, units=self._units)), reading)
-        warnings = _filter_warnings(reading, parted)
+        told = (warning for each in parted for warning in each.warnings)
+        warnings = (*_filter_warnings(reading, parted), *told)
         errors = tuple(error for each in parted for error in each.errors)
         partials = self._put_together([piece for each in parted for piece in each.pieces])
         if partials:

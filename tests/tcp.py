@@ -12,7 +12,10 @@ from pathlib import Path
 from tests.blocks import pcap_header, pcap_record
 
 FLAGS = {"F": 1, "S": 2, "R": 4, "A": 16}
-_WORD = re.compile(r"(?P<flags>[SFRA]*):?(?P<text>[^@:]*)@(?P<seq>-?\d+)(?P<back><?)")
+_WORD = re.compile(
+    r"(?P<flags>[SFRA]*):?(?P<text>[^@:]*)@(?P<seq>-?\d+)"
+    r"(/(?P<ack>\d+))?(=(?P<window>\d+))?(?P<back><?)"
+)
 _START = 1_000_000_000
 
 
@@ -25,11 +28,14 @@ class Segment:
     flags: int = 16
     source: tuple[str, int] = ("10.0.0.1", 1234)
     destination: tuple[str, int] = ("10.0.0.2", 80)
+    ack: int = 0
+    window: int = 8192
 
     def frame(self, *, tags: Sequence[tuple[int, int]] = ()) -> bytes:
         """The segment in an Ethernet frame, with tags of (EtherType, TCI)."""
         ports = self.source[1], self.destination[1]
-        tcp = struct.pack(">HHIIBBHHH", *ports, self.seq % 2**32, 0, 0x50, self.flags, 8192, 0, 0) + self.data
+        numbers = self.seq % 2**32, self.ack
+        tcp = struct.pack(">HHIIBBHHH", *ports, *numbers, 0x50, self.flags, self.window, 0, 0) + self.data
         source, destination = (ip_address(each[0]) for each in (self.source, self.destination))
         if source.version == 4:
             ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0, 64, 6, 0)
@@ -42,7 +48,7 @@ class Segment:
 
 
 def segments(words: str) -> list[Segment]:
-    """Segments from words ``FLAGS:text@sequence``; those that end with ``<`` go back.
+    """Segments from words ``FLAGS:text@sequence/acknowledged=window``, the last two if need be; ``<`` goes back.
 
     In texts ``~`` is an octet of zero, and ``text*3`` a repetition.
     """
@@ -55,7 +61,8 @@ def _segment(word: str) -> Segment:
     flags = sum(FLAGS[letter] for letter in found["flags"]) or FLAGS["A"]
     ends = (("10.0.0.1", 1234), ("10.0.0.2", 80))
     source, destination = reversed(ends) if found["back"] else ends
-    return Segment(int(found["seq"]), octets(found["text"]), flags, source, destination)
+    numbers = int(found["ack"] or 0), int(found["window"] or 8192)
+    return Segment(int(found["seq"]), octets(found["text"]), flags, source, destination, *numbers)
 
 
 def octets(text: str) -> bytes:

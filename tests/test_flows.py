@@ -11,14 +11,17 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from distributed import LocalCluster
 
+import pcap2arrow
 from jobs.flows import flows
+from jobs.streams import Sizes
 from queries.filters.compiled import compile_filter
-from queries.flows import buckets
 from queries.flows.community import community_id
 from tests import tcp
 from tests.commands import SAMPLE, json_lines, run
 from tests.conftest import CorpusCapture
+from tests.test_streams_tcpflow import random_frames
 
 Tool = Callable[[str], str]
 
@@ -186,6 +189,40 @@ def test_states(line: str, tmp_path: Path) -> None:
     assert table["id_orig_h"].to_list() == ["10.0.0.1"]
 
 
+HISTORIES = """
+ShADadFf      S:@9 SA:@99< A:@10 abc@10 A:@100< de@100< abc@13 F:@16 F:@102<
+Sh            S:@9 S:@9 SA:@99< SA:@99<
+Shh           S:@9 SA:@99< SA:@98<
+SrR           S:@9 RA:@0< R:@10
+SRR           S:@9 R:@10 R:@10 R:@20
+ShFF          S:@9 SA:@99< F:ab@10 F:@12 F:@13
+SQ            S:@9 SF:@9 SR:@9
+DIQ           a@9 FR:@10 SRFA:@11 SRA:@12 FR:@13
+DQ            a@9 SRA:@12 SFA:@13
+^hAD          SA:@99< A:@10 abc@10
+DT            abc@10 abc@10
+DTTd          abc@10 abc@10*11 xy@100<
+DG            a@10 b@20 c@21
+DdGa          a@10 d@100/11< b@20 d@101/21< A:@102/22<
+DaG           a@10 A:@100/15< b@20
+DGT           a@10 b@20 f@15 g@16
+DWawA         a@10=0 A:@100=0< A:@11=0
+DaF           a@10 A:@100/11< F:@11 A:@100/12=0<
+SR            S:@9=0 R:@10=0
+"""
+"""Letters of Zeek's history, with segments that make them; ``*11`` repeats a segment."""
+
+
+@pytest.mark.parametrize("line", HISTORIES.strip().splitlines(), ids=lambda line: line.split()[0])
+def test_histories(line: str, tmp_path: Path) -> None:
+    history, *words = line.split()
+    repeated = [word.rpartition("*") for word in words]
+    words = [
+        each for word, by, times in repeated for each in [word if by else times] * (int(times) if by else 1)
+    ]
+    assert _table(" ".join(words), tmp_path)["history"].to_list() == [history]
+
+
 def test_octets_are_counted_once(tmp_path: Path) -> None:
     table = _table("S:@9 SA:@99< A:@10 abc@10 abc@10 gh@16 xy@100< F:@18", tmp_path)
     [row] = table.iter_rows(named=True)
@@ -232,7 +269,29 @@ def test_nothing_has_no_connections() -> None:
     assert len(flows([SAMPLE], chosen=compile_filter("sctp")).connections) == 0
 
 
-def test_packets_that_wait_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    at_once = flows([SAMPLE]).connections
-    monkeypatch.setattr(buckets, "MOST_PACKETS", 3)
-    assert flows([SAMPLE]).connections.equals(at_once)
+_TINY = Sizes(task=1 << 13, bucket=1 << 12, most_buckets=5)
+
+
+@pytest.mark.parametrize(("scheduler", "workers"), [("threads", 1), ("threads", 7), ("processes", 2)])
+def test_every_scheduler_finds_the_same(scheduler: str, workers: int, tmp_path: Path) -> None:
+    """In units of a capture, and in buckets on disk."""
+    tcp.write(tmp_path / "a.pcap", random_frames(3)[:900])
+    pcap2arrow.convert([SAMPLE], tmp_path / "dataset")
+    sources = [tmp_path / "a.pcap", tmp_path / "dataset"]
+    at_once = flows(sources)
+    found = flows(sources, scheduler=scheduler, workers=workers, sizes=_TINY, temporary=str(tmp_path))
+    assert found.connections.equals(at_once.connections)
+    assert len(found.connections) > 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pcap", "dataset"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2, 7])
+def test_a_cluster_finds_the_same(workers: int, tmp_path: Path) -> None:
+    tcp.write(tmp_path / "a.pcap", random_frames(3)[:900])
+    at_once = flows([tmp_path / "a.pcap"])
+    how = {"threads_per_worker": 1, "dashboard_address": ":0"}
+    with LocalCluster(n_workers=workers, **how) as cluster:  # type: ignore[no-untyped-call]
+        settings = {"scheduler": cluster.scheduler_address, "temporary": str(tmp_path)}
+        found = flows([tmp_path / "a.pcap"], sizes=_TINY, **settings)
+    assert found.connections.equals(at_once.connections)

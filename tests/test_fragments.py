@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import random
 import struct
 from pathlib import Path
@@ -13,6 +14,7 @@ import pcap2arrow
 from jobs.flows import flows
 from jobs.streams import Sizes, write_streams
 from queries.fragments import collection
+from queries.streams.reading import Reading, parts
 from queries.streams.rules import Rules
 from tests import tcp
 
@@ -85,6 +87,9 @@ def test_where_fragments_overlap_the_first_octets_count(tmp_path: Path) -> None:
     ]
     tcp.write(tmp_path / "a.pcap", [frames[0], *pieces])
     assert _octets([tmp_path / "a.pcap"], tmp_path / "out") == text[:28] + bytes(32) + text[60:]
+    told = ("fragments overlap in 1 datagram: the octets that came first count",)
+    assert flows([tmp_path / "a.pcap"]).warnings == told
+    assert write_streams([tmp_path / "a.pcap"], rules=Rules(), tables=str(tmp_path / "t")).warnings == told
 
 
 def test_hostile_fragments_make_nothing(tmp_path: Path) -> None:
@@ -128,5 +133,56 @@ def test_fragments_that_wait_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     ]
     random.Random(2).shuffle(pieces)
     tcp.write(tmp_path / "a.pcap", [frames[0], *pieces])
-    monkeypatch.setattr(collection, "_MOST_OCTETS", 100)
+    monkeypatch.setattr(collection, "_IN_MEMORY", 100)
     assert _octets([tmp_path / "a.pcap"], tmp_path / "out") == text
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_FRAGMENTS", 5), ("MOST_OCTETS", 5 * 40)])
+def test_no_more_fragments_than_there_is_room_for(
+    limit: str, most: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first ones count, whichever task reads them."""
+    frames, text = _frames(4)
+    pieces = [
+        piece for number, frame in enumerate(frames[1:]) for piece in _cut(frame, 40, 80, number=number)
+    ]
+    tcp.write(tmp_path / "a.pcap", [frames[0], *pieces])
+    monkeypatch.setattr(collection, limit, most)
+    report = write_streams([tmp_path / "a.pcap"], rules=Rules(), folder=str(tmp_path / "out"))
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [text[:100]]
+    assert "7 fragments left out" in report.warnings[0]
+
+
+@pytest.mark.parametrize("frames", ["referenced", "none"])
+def test_connections_of_datasets_without_octets(frames: str, tmp_path: Path) -> None:
+    """Fragments are not put together where octets were not kept."""
+    whole, _ = _frames(3)
+    tcp.write(tmp_path / "whole.pcap", whole)
+    tcp.write(tmp_path / "cut.pcap", [whole[0], *_cut(whole[1], 40)])
+    for name in ("whole", "cut"):
+        pcap2arrow.convert([tmp_path / f"{name}.pcap"], tmp_path / name, frames=frames)
+    expected, cut = (flows([tmp_path / f"{name}.pcap"]).connections for name in ("whole", "cut"))
+    assert flows([tmp_path / "whole"]).connections.equals(expected)
+    found = flows([tmp_path / "cut"])
+    if frames == "none":
+        assert found.connections["orig_pkts"].to_list() == [2]
+        assert found.warnings == ("2 fragments are not put together: their octets were not kept",)
+    else:
+        assert found.connections.equals(cut) and not found.warnings
+
+
+def test_workers_are_not_sent_what_is_held(tmp_path: Path) -> None:
+    frames, _ = _frames(300)
+    tcp.write(tmp_path / "a.pcap", [piece for frame in frames[1:] for piece in _cut(frame, 40)])
+    reading = Reading()
+    before = len(pickle.dumps(reading))
+    assert (
+        sum(
+            len(frame)
+            for part in parts([tmp_path / "a.pcap"], reading)
+            if not part.is_last
+            for frame in part()
+        )
+        == 0
+    )
+    assert len(pickle.dumps(reading)) == before < 1 << 16

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from distributed import LocalCluster
 
 import pcap2arrow
 from jobs.streams import TABLES, Sizes, write_streams
@@ -98,6 +99,25 @@ def test_fifty_cuts_tiny_buckets_and_any_number_of_workers_change_nothing(tmp_pa
         [tmp_path / "dataset"], tmp_path / "by processes", scheduler="processes", workers=2, sizes=TINY
     )
     assert found == whole
+
+
+@pytest.mark.parametrize(
+    "workers", [2, pytest.param(1, marks=pytest.mark.long), pytest.param(7, marks=pytest.mark.long)]
+)
+def test_a_cluster_changes_nothing(workers: int, tmp_path: Path) -> None:
+    """Of workers that are processes, in units of one capture, and with files that wait for their names."""
+    frames = random_frames(3)[:600]
+    tcp.write(tmp_path / "whole.pcap", frames)
+    places = sorted(random.Random(6).sample(range(1, len(frames)), 9))
+    files = _cut(tmp_path / "whole.pcap", frames, places, tmp_path / "cut")
+    whole = _outcome(files, tmp_path / "out")
+    named = _outcome(files, tmp_path / "named", template=Template("%N-%T"))
+    how = {"threads_per_worker": 1, "dashboard_address": ":0"}
+    with LocalCluster(n_workers=workers, **how) as cluster:  # type: ignore[no-untyped-call]
+        settings = {"scheduler": cluster.scheduler_address, "sizes": TINY}
+        assert _outcome(files, tmp_path / "of cluster", **settings) == whole
+        found = _outcome(files, tmp_path / "of cluster, named", template=Template("%N-%T"), **settings)
+        assert found == named
 
 
 def test_units_of_one_capture(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.filters import chosen_filters, filter_options
-from jobs.cli.options import defrag_option, json_option, sources_argument
+from jobs.cli.options import defrag_option, json_option, scheduler_options, sources_argument
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,8 +31,24 @@ _HEADINGS = (
 @filter_options
 @defrag_option
 @click.option("-o", "--output", metavar="FILE", help="Write all columns to a .parquet, .csv or .ndjson file.")
+@click.option(
+    "--temp-dir",
+    "temporary",
+    metavar="DIR",
+    help="Folder for what does not fit in memory; a cluster has to reach it.  [default: the system's]",
+)
+@scheduler_options
 @json_option
-def command(sources: tuple[str, ...], output: str | None, as_json: bool, defrag: bool, **filters: Any) -> int:
+def command(
+    sources: tuple[str, ...],
+    output: str | None,
+    as_json: bool,
+    defrag: bool,
+    temporary: str | None,
+    scheduler: str | None,
+    workers: int | None,
+    **filters: Any,
+) -> int:
     """List the connections of all sources together, or write them to a file, with the names of Zeek's conn.log.
 
     SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input). A connection is that of a
@@ -44,16 +60,25 @@ def command(sources: tuple[str, ...], output: str | None, as_json: bool, defrag:
     pcap2arrow flows capture.pcap
     pcap2arrow flows dataset -f 'port 443' -o connections.parquet
     pcap2arrow flows dataset --json | head
+    pcap2arrow flows archive/ -o connections.parquet --scheduler tls://scheduler:8786 --temp-dir /shared/scratch
     """
     from jobs.cli.output import complain, print_json_line
     from jobs.flows import check_target, flows, write_flows
+    from jobs.sources import fitting_scheduler
 
     if output is not None:
         check_target(output)
     chosen = chosen_filters(**filters)
     if chosen.lines is not None:
         raise click.UsageError("--filters: connections are of one filter: -f")
-    found = flows(sources, chosen=chosen.one, defrag=defrag)
+    found = flows(
+        sources,
+        chosen=chosen.one,
+        defrag=defrag,
+        scheduler=scheduler or fitting_scheduler(sources, workers),
+        workers=workers,
+        temporary=temporary,
+    )
     for reason in (*found.warnings, *found.errors):
         complain(reason)
     if output is not None:

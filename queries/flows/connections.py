@@ -8,7 +8,9 @@ import polars as pl
 
 from pcap2arrow.reading.text import text
 from queries.flows.community import community_ids
+from queries.flows.history import histories
 from queries.flows.packets import ICMP, ICMPV6, TCP, UDP, FlowPackets
+from queries.flows.sequences import counted, placed_segments
 from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
 
 PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
@@ -17,27 +19,27 @@ PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 _DIRECTIONS = ("orig", "resp")
 
 
-def connections_table(groups: Iterable[FlowPackets]) -> pl.DataFrame:
+def connections_table(groups: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """A row per connection, in the order of their first packets, with the names of Zeek's conn.log.
 
-    A connection's packets are all in one group.
+    It is made of what :func:`summed` says of groups of packets; a connection's are all in one group.
 
     ``ts`` is the time of its first packet, ``duration`` that to its last; ``orig`` is who sent the first packet (of a
     handshake, SYN), ``resp`` the other; ``id_orig_p`` and ``id_resp_p`` are ports, of ICMP its type and the type that
     answers it, or its code.  ``orig_pkts`` counts packets, ``orig_ip_bytes`` the octets of IP, ``orig_frame_bytes`` of
     frames, ``orig_bytes`` of payload: of TCP as sequence numbers count them, so that none counts twice.
     ``orig_retransmitted`` counts segments without anything new, ``missed_bytes`` octets between those that were seen.
-    ``conn_state`` is conn.log's; ``handshake_rtt`` is from SYN to the ACK after SYN and ACK.  ``community_id`` is
-    version 1 with seed 0.
+    ``conn_state`` is conn.log's, and so is ``history`` (see :func:`~queries.flows.history.histories`), null for ICMP.
+    ``handshake_rtt`` is from SYN to the ACK after SYN and ACK.  ``community_id`` is version 1 with seed 0.
     """
-    summed = pl.concat([_summed(packets) for packets in groups])
-    return _shown(summed.drop("connection").sort(TURN, PLACE, "frame_number").with_row_index("connection"))
+    together = pl.concat(groups)
+    return _shown(together.drop("connection").sort(TURN, PLACE, "frame_number").with_row_index("connection"))
 
 
-def _summed(packets: FlowPackets) -> pl.DataFrame:
+def summed(packets: FlowPackets) -> pl.DataFrame:
     """A row per connection of a group, with what else tells its place and state."""
     table = _with_direction(packets)
-    summed = table.group_by("connection", maintain_order=True).agg(
+    sums = table.group_by("connection", maintain_order=True).agg(
         pl.col("ip_version", "l4_proto", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port").first(),
         pl.col("orig_back").first(),
         pl.col("time").first().alias("ts"),
@@ -47,7 +49,8 @@ def _summed(packets: FlowPackets) -> pl.DataFrame:
         *_flag_sums(),
         _handshake().alias("handshake_rtt"),
     )
-    return _with_octets(summed, table)
+    placed = placed_segments(table)
+    return _with_octets(sums, counted(placed)).join(histories(table, placed), on="connection", how="left")
 
 
 def _with_direction(packets: FlowPackets) -> pl.DataFrame:
@@ -57,8 +60,10 @@ def _with_direction(packets: FlowPackets) -> pl.DataFrame:
     orig_back = (pl.col("back").first() ^ ((pl.col("l4_proto").first() == TCP) & first_is_answer)).over(
         "connection"
     )
-    return table.with_columns(orig_back.alias("orig_back")).with_columns(
-        orig=pl.col("back") == pl.col("orig_back")
+    return (
+        table.with_columns(orig_back.alias("orig_back"))
+        .with_columns(orig=pl.col("back") == pl.col("orig_back"))
+        .with_row_index("row")
     )
 
 
@@ -101,19 +106,18 @@ def _handshake() -> pl.Expr:
     return last - first
 
 
-def _with_octets(summed: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
+def _with_octets(sums: pl.DataFrame, sequences: pl.DataFrame) -> pl.DataFrame:
     """Add what sequence numbers say of TCP; of other protocols payload is what was sent."""
-    counted = _sequences(table)
     for side in _DIRECTIONS:
-        of_side = counted.filter(pl.col("orig") == (side == "orig")).select(
+        of_side = sequences.filter(pl.col("orig") == (side == "orig")).select(
             "connection",
             pl.col("octets").alias(f"{side}_bytes"),
             pl.col("missed").alias(f"{side}_missed"),
             pl.col("repeated").alias(f"{side}_retransmitted"),
         )
-        summed = summed.join(of_side, on="connection", how="left", maintain_order="left")
+        sums = sums.join(of_side, on="connection", how="left", maintain_order="left")
     is_tcp = pl.col("l4_proto") == TCP
-    return summed.with_columns(
+    return sums.with_columns(
         *(
             pl.when(is_tcp)
             .then(pl.col(f"{side}_bytes").fill_null(0))
@@ -123,39 +127,6 @@ def _with_octets(summed: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
         ),
         *(pl.col(f"{side}_retransmitted").fill_null(0) for side in _DIRECTIONS),
         missed_bytes=pl.col("orig_missed").fill_null(0) + pl.col("resp_missed").fill_null(0),
-    )
-
-
-def _sequences(table: pl.DataFrame) -> pl.DataFrame:
-    """For each direction of TCP connections: octets from the first to the last, those missed, segments repeated."""
-    way = ["connection", "orig"]
-    step = pl.col("start").diff().fill_null(0).over(way)
-    wrapped = (step + 2**31) % 2**32 - 2**31
-    placed = (
-        table.lazy()
-        .filter(pl.col("l4_proto") == TCP, (pl.col("payload_len") > 0) | (pl.col("tcp_flags") & SYN != 0))
-        .select(
-            *way,
-            pl.col("payload_len").cast(pl.Int64).alias("length"),
-            start=pl.col("tcp_seq").cast(pl.Int64) + (pl.col("tcp_flags") & SYN != 0).cast(pl.Int64),
-        )
-        .with_columns(place=wrapped.cum_sum().over(way))
-        .with_columns(end=pl.col("place") + pl.col("length"))
-        .with_columns(known=pl.col("end").cum_max().shift(1).over(way))
-    )
-    repeated = (pl.col("length") > 0) & (pl.col("end") <= pl.col("known"))
-    sorted_ = placed.sort(*way, "place", maintain_order=True).with_columns(
-        before=pl.col("end").cum_max().shift(1).over(way)
-    )
-    gap = (pl.col("place") - pl.col("before")).clip(0).fill_null(0).sum()
-    return (
-        sorted_.group_by(way)
-        .agg(
-            (pl.col("end").max() - pl.col("place").min()).cast(pl.UInt64).alias("octets"),
-            gap.cast(pl.UInt64).alias("missed"),
-            repeated.sum().cast(pl.UInt64).alias("repeated"),
-        )
-        .collect()
     )
 
 
@@ -218,6 +189,7 @@ def _shown(connections: pl.DataFrame) -> pl.DataFrame:
         "resp_bytes",
         _state().alias("conn_state"),
         "missed_bytes",
+        "history",
         "orig_pkts",
         "orig_ip_bytes",
         "orig_frame_bytes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,11 @@ from queries.fragments.whole import packets
 HEAD = 256
 """Octets of a datagram that are held where nobody asks for its content: what headers take."""
 
-_MOST_OCTETS = 64 << 20
-_BUCKETS = 32
+MOST_FRAGMENTS, MOST_OCTETS = 1 << 24, 4 << 30
+"""How many fragments are held, and how many octets of them."""
+
+_IN_MEMORY = 64 << 20
+_BUCKETS = 256
 
 
 @dataclass(slots=True)
@@ -27,16 +31,22 @@ class Fragments:
 
     ``columns`` are those of the packets to come of them; ``order`` are columns that order fragments.  With
     ``keep_first`` a datagram that stays incomplete is what its first fragment has, otherwise nothing comes of it.
-    Beyond 64 MiB, fragments wait in a temporary folder, in files each of which holds a thirty-second of the datagrams:
-    so much of all fragments is in memory at a time.  ``overlapping`` and ``incomplete`` count datagrams, once they
-    were put together.
+    Beyond 64 MiB, fragments wait in a temporary folder, in files for each of 256 groups of datagrams: one of them is
+    in memory at a time.  Which group it is depends on a number drawn at random, so that nobody can aim at one.  Beyond
+    :data:`MOST_FRAGMENTS` or :data:`MOST_OCTETS`, fragments are ``left_out``.  ``overlapping`` and ``incomplete`` count
+    datagrams, once they were put together, ``discarded`` those of IPv6 that are dropped because of overlaps.
     """
 
     columns: Sequence[str]
     order: Sequence[str]
     keep_first: bool = False
     overlapping: int = 0
+    discarded: int = 0
     incomplete: int = 0
+    left_out: int = 0
+    _key: int = field(default_factory=lambda: secrets.randbits(64) | 1)
+    _taken: int = 0
+    _taken_octets: int = 0
     _frames: list[pl.DataFrame] = field(default_factory=list)
     _octets: int = 0
     _folder: tempfile.TemporaryDirectory[str] | None = None
@@ -56,10 +66,37 @@ class Fragments:
 
     def take(self, held: pl.DataFrame) -> None:
         """Hold what another one held: a frame of :meth:`release`."""
+        held = self._within_limits(held)
         self._frames.append(held)
         self._octets += int(held.estimated_size())
-        if self._octets > _MOST_OCTETS:
+        if self._octets > _IN_MEMORY:
             self._spill()
+
+    def _within_limits(self, held: pl.DataFrame) -> pl.DataFrame:
+        """As many of the first fragments as there is room for."""
+        octets = np.cumsum(held["content"].bin.size().to_numpy().astype(np.int64)) + self._taken_octets
+        room = min(int(np.searchsorted(octets, MOST_OCTETS, side="right")), MOST_FRAGMENTS - self._taken)
+        room = min(room, len(held))
+        self.left_out += len(held) - room
+        self._taken += room
+        self._taken_octets = int(octets[room - 1]) if room else self._taken_octets
+        return held if room == len(held) else held[:room]
+
+    def warnings(self) -> list[str]:
+        """What users should know of fragments that were put together."""
+        told = []
+        if self.overlapping:
+            dropped = f", {self.discarded} of IPv6 are discarded" if self.discarded else ""
+            told.append(
+                f"fragments overlap in {_counted(self.overlapping, 'datagram')}: "
+                f"the octets that came first count{dropped}"
+            )
+        if self.left_out:
+            told.append(
+                f"{_counted(self.left_out, 'fragment')} left out: no more than {MOST_FRAGMENTS} are put together"
+                f", or {MOST_OCTETS} octets"
+            )
+        return told
 
     def release(self) -> Iterator[pl.DataFrame]:
         """What is held, for another one to take; it is let go."""
@@ -78,10 +115,14 @@ class Fragments:
         else:
             self._spill()
             for bucket in range(_BUCKETS):
-                paths = sorted(Path(self._folder.name).glob(f"{bucket}-*.arrow"))
-                yield [pl.read_ipc(path) for path in paths]
+                paths = (self._path(bucket, number) for number in range(self._files))
+                yield [pl.read_ipc(path) for path in paths if path.exists()]
             self._folder.cleanup()
         self._frames, self._octets, self._folder = [], 0, None
+
+    def _path(self, bucket: int, number: int) -> Path:
+        assert self._folder is not None
+        return Path(self._folder.name, f"{bucket}-{number}.arrow")
 
     def _spill(self) -> None:
         if self._folder is None:
@@ -89,10 +130,9 @@ class Fragments:
         if not self._frames:
             return
         together = pl.concat(self._frames)
-        bucket = together["frag_key"].to_numpy() % _BUCKETS
+        bucket = (together["frag_key"].to_numpy() * np.uint64(self._key)) >> np.uint64(56)
         for number in np.unique(bucket).tolist():
-            path = Path(self._folder.name, f"{number}-{self._files:06}.arrow")
-            together[np.flatnonzero(bucket == number)].write_ipc(path)
+            together[np.flatnonzero(bucket == number)].write_ipc(self._path(number, self._files))
         self._files += 1
         self._frames, self._octets = [], 0
 
@@ -102,8 +142,13 @@ class Fragments:
         table = pl.concat(frames).sort(self.order)
         found = datagrams(table)
         self.overlapping += found.overlapping
+        self.discarded += found.discarded
         self.incomplete += len(found.unused)
         if self.keep_first:
             found = found.with_first((table["stop"] - table["start"]).to_numpy().astype(np.int64))
         if len(found):
             yield packets(table, found, list(self.columns))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

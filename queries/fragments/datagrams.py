@@ -21,7 +21,7 @@ class Datagrams:
     Datagram d takes the pieces ``bounds[d] : bounds[d + 1]``, in the order of its octets: from ``skip`` to ``end`` of
     the content of the fragment ``row``.  ``first`` is the fragment with its headers, ``last`` that which completed
     it.  ``unused`` are fragments that begin a datagram which was never complete.  ``overlapping`` is in how many
-    datagrams fragments overlap.
+    datagrams fragments overlap, ``discarded`` how many of these are of IPv6, and none of the others.
     """
 
     row: Rows
@@ -32,6 +32,7 @@ class Datagrams:
     last: Rows
     unused: Rows
     overlapping: int
+    discarded: int
 
     def __len__(self) -> int:
         return len(self.last)
@@ -93,6 +94,7 @@ class _Found:
     last: list[int] = field(default_factory=list)
     used: list[int] = field(default_factory=list)
     overlapping: int = 0
+    discarded: int = 0
 
 
 def _one_by_one(
@@ -123,7 +125,9 @@ def _one_by_one(
             continue
         found.overlapping += overlaps
         found.used += used
-        if not (overlaps and is_six):
+        if overlaps and is_six:
+            found.discarded += 1
+        else:
             found.pieces.append([(r, a - int(start[r]), b - int(start[r])) for a, b, r in pieces])
             found.last.append(row)
         pieces, total, covered, overlaps, used, seen = [], None, 0, False, [], set()
@@ -164,4 +168,5 @@ def _together(
         last=np.concatenate([last, np.array(found.last, np.int64)]),
         unused=unused,
         overlapping=found.overlapping,
+        discarded=found.discarded,
     )

@@ -10,6 +10,8 @@ from typing import Literal
 
 import httptools
 
+from queries.http import older
+
 Kind = Literal["request", "response"]
 """What a stream carries: what clients send, or servers."""
 
@@ -35,12 +37,21 @@ _NO_CONTENT, _NOT_MODIFIED = 204, 304
 
 
 @dataclass(frozen=True, slots=True)
+class Framing:
+    """How chunks are told apart: the line before each, with its size as the first group, and what ends it."""
+
+    line: re.Pattern[bytes] = _CHUNK_LINE
+    end: re.Pattern[bytes] = _CHUNK_END
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A message of a stream, ``number`` counted from 1.
 
-    It begins at ``start``; its body, as it was sent, is from ``body`` to ``end``, in chunks if ``chunked``: ``size``
-    octets without what frames them, the first of them at ``offset``.  ``method`` and ``target`` are None in responses,
-    ``status`` in requests.  ``encodings`` are those of ``Content-Encoding``, in the order in which they were applied.
+    It begins at ``start``; its body, as it was sent, is from ``body`` to ``end``, in chunks if they have a ``framing``:
+    ``size`` octets without what frames them, the first of them at ``offset``.  ``method`` and ``target`` are None in
+    responses, ``status`` in requests.  ``encodings`` are those of ``Content-Encoding``, in the order in which they were
+    applied.
     ``problem`` tells what is wrong with the message, None if it is whole.
     """
 
@@ -50,7 +61,7 @@ class Message:
     offset: int
     end: int
     size: int
-    chunked: bool
+    framing: Framing | None
     method: str | None
     target: str | None
     status: int | None
@@ -61,8 +72,8 @@ class Message:
 
     def pieces(self, octets: memoryview) -> Iterator[memoryview]:
         """The body in the stream's octets, without what frames chunks."""
-        if self.chunked:
-            for start, stop in _Chunks(octets[: self.end], self.body):
+        if self.framing is not None:
+            for start, stop in _Chunks(octets[: self.end], self.body, self.framing):
                 yield octets[start:stop]
         elif self.size:
             yield octets[self.body : self.end]
@@ -92,7 +103,7 @@ class Reading:
                 return
             number += 1
             if body <= at:
-                end = _HEAD_END.search(octets, at)
+                end = self._head_end.search(octets, at)
                 body = len(octets) + _LONGEST_HEAD if end is None else end.end()
             head = self._head(octets[at:body]) if body - at <= _LONGEST_HEAD else None
             if head is None:
@@ -108,7 +119,18 @@ class Reading:
                 return
 
     def _head(self, octets: memoryview) -> _Head | None:
-        return _Head.of(self.kind, octets, lenient=not self.as_tcpflow)
+        if not self._as_older:
+            return _Head.of(self.kind, octets, lenient=not self.as_tcpflow)
+        readable = older.readable_head(bytes(octets))
+        return None if readable is None else _Head.of(self.kind, memoryview(readable), lenient=False)
+
+    @property
+    def _as_older(self) -> bool:
+        return self.as_tcpflow and self.kind == "response"
+
+    @property
+    def _head_end(self) -> re.Pattern[bytes]:
+        return older.HEAD_END if self._as_older else _HEAD_END
 
     def _next_start(self, octets: memoryview, at: int) -> int:
         """Where the next message starts: here, if need be further on."""
@@ -120,12 +142,13 @@ class Reading:
         return len(octets) if found is None else found.start()
 
     def _message(self, octets: memoryview, number: int, start: int, body: int, head: _Head) -> Message:
-        chunked, offset, problem = False, body, None
+        framing, offset, problem = None, body, None
         length = self._length(head)
         if length == _CHUNKED:
-            chunks = _Chunks(octets, body)
+            framing = Framing(older.CHUNK_LINE, older.CHUNK_END) if self._as_older else Framing()
+            chunks = _Chunks(octets, body, framing)
             size = sum(stop - start for start, stop in chunks)
-            chunked, offset, end, problem = True, chunks.first, chunks.end, chunks.problem
+            offset, end, problem = chunks.first, chunks.end, chunks.problem
         elif length == _UNTIL_THE_END:
             end = len(octets)
             size = end - body
@@ -140,7 +163,7 @@ class Reading:
             offset=offset,
             end=end,
             size=size,
-            chunked=chunked,
+            framing=framing,
             method=head.method,
             target=head.target if self.kind == "request" else None,
             status=head.status,
@@ -152,7 +175,9 @@ class Reading:
 
     def _encodings(self, head: _Head) -> tuple[str, ...]:
         text = head.text("content-encoding")
-        return _listed(text) if not self.as_tcpflow else (text,) if text is not None else ()
+        if not self.as_tcpflow:
+            return _listed(text)
+        return (text,) if text is not None and text != _UNKNOWN_TO_TCPFLOW else ()
 
     def _length(self, head: _Head) -> int:
         """How long the body is: RFC 9112, 6.3."""
@@ -161,7 +186,8 @@ class Reading:
             has_none = status < 200 or status in (_NO_CONTENT, _NOT_MODIFIED) or request == "HEAD"
             if has_none or (request == "CONNECT" and status < 300):
                 return 0
-        if (head.text("transfer-encoding") or "").rpartition(",")[2].strip(" \t").lower() == "chunked":
+        codings = [each.strip(" \t").lower() for each in (head.text("transfer-encoding") or "").split(",")]
+        if codings[-1] == "chunked" and (all(codings) or not self.as_tcpflow):
             return _CHUNKED
         length = head.text("content-length")
         if length is not None:
@@ -186,6 +212,7 @@ class Reading:
 
 
 _CHUNKED, _UNTIL_THE_END = -1, -2
+_UNKNOWN_TO_TCPFLOW = "x-gzip"
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
@@ -252,14 +279,14 @@ class _Chunks:
     of the body, and the ``problem``, if it has one.
     """
 
-    def __init__(self, octets: memoryview, start: int) -> None:
+    def __init__(self, octets: memoryview, start: int, framing: Framing) -> None:
         self.first = self.end = start
         self.problem: str | None = None
-        self._octets = octets
+        self._octets, self._framing = octets, framing
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         octets, total, at = self._octets, len(self._octets), self.end
-        while line := _CHUNK_LINE.match(octets, at):
+        while line := self._framing.line.match(octets, at):
             start = line.end()
             length = int(line[1] or b"0", 16)
             if not length:
@@ -271,7 +298,7 @@ class _Chunks:
                 self.first = start
             at = stop = min(start + length, total)
             yield start, stop
-            if (ending := _CHUNK_END.match(octets, stop)) is None:
+            if (ending := self._framing.end.match(octets, stop)) is None:
                 break
             at = ending.end()
         self.end, self.problem = at, f"offset {at}: expected a chunk"

@@ -35,6 +35,7 @@ CHOSEN, OF_FRAGMENTS = "chosen", "of_fragments"
 """Columns of readings that are flagged."""
 
 _TIMES = ("time", "order_time")
+_OCTETS = frozenset({"header", "rest"})
 _EXPANDS = 3
 """How many times as large packets are in memory as in a dataset, about."""
 
@@ -49,7 +50,7 @@ class Reading:
     is that fragment.  With ``flagged`` it leaves nothing out: the column :data:`CHOSEN` says what it selects (or any
     fragment of it), and :data:`OF_FRAGMENTS` is the ``frag_key`` of what fragments make, null of others.
     With ``views``, octets of a frame count only until the next one is asked for: they are not copied.  ``errors`` are
-    what was wrong in captures, once the parts were read.
+    what was wrong in captures, once the parts were read, ``notices`` what users should know beside.
     """
 
     columns: Sequence[str] = COLUMNS
@@ -57,6 +58,7 @@ class Reading:
     where: pl.Expr | None = None
     views: bool = False
     errors: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     defrag: bool = True
     flagged: bool = False
     selection: FilterSelection | None = field(init=False)
@@ -71,11 +73,21 @@ class Reading:
         )
         self.fragments = held if self.defrag else None
 
+    @property
+    def warnings(self) -> list[str]:
+        """The notices, and what is to be known of fragments once they were put together."""
+        return [*self.notices, *([] if self.fragments is None else self.fragments.warnings())]
+
     def again(self) -> Reading:
         """The same, with nothing read yet."""
         return Reading(
             self.columns, self.chosen, self.where, self.views, defrag=self.defrag, flagged=self.flagged
         )
+
+    def __reduce__(self) -> tuple[Callable[[], Reading], tuple[()]]:
+        """What a task in another process gets: never what was read in this one."""
+        made = partial(Reading, self.columns, self.chosen, self.where, self.views)
+        return partial(made, defrag=self.defrag, flagged=self.flagged), ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +168,32 @@ def _of_live(
     dataset: Dataset, capture: LiveCapture, number: int, reading: Reading, units: Units
 ) -> Iterator[Part]:
     options = capture.options.split()
-    if "frames=stored" in options:
-        big = capture_row(dataset, capture)["byte_order"] == "big"
-        for file in capture.files:
-            if file.table == "packets":
-                yield Part(partial(_of_file, dataset, file, number, big), reading, file.octets * _EXPANDS)
-    elif "frames=referenced" in options:
+    files = [file for file in capture.files if file.table == "packets"]
+    stored = "frames=stored" in options
+    if not stored and "frames=referenced" in options and _wants_octets(dataset, files, reading):
         yield from _of_input(Input(capture.name, capture.source.path), number, reading, units)
-    else:
+        return
+    if not stored and not _OCTETS.isdisjoint(reading.columns):
         raise UsageError(f"{capture.name}: converted with --frames none: there are no octets of streams")
+    big = capture_row(dataset, capture)["byte_order"] == "big"
+    for file in files:
+        yield Part(partial(_of_file, dataset, file, number, big, stored), reading, file.octets * _EXPANDS)
+
+
+def _wants_octets(dataset: Dataset, files: Sequence[DataFile], reading: Reading) -> bool:
+    """Whether a reading asks for octets of a capture's packets: for a filter, or to put fragments together, too."""
+    if reading.chosen is not None or not _OCTETS.isdisjoint(reading.columns):
+        return True
+    return reading.fragments is not None and any(_fragments_in(dataset, file) for file in files)
+
+
+def _fragments_in(dataset: Dataset, file: DataFile) -> int:
+    """How many fragments there are in a file."""
+    return file.rows - (nulls(dataset, file, "frag_key") or 0)
 
 
 def _of_file(
-    dataset: Dataset, file: DataFile, number: int, big_endian: bool, reading: Reading
+    dataset: Dataset, file: DataFile, number: int, big_endian: bool, stored: bool, reading: Reading
 ) -> Iterator[pl.DataFrame]:
     mask = None
     if reading.selection is not None:
@@ -176,7 +201,10 @@ def _of_file(
     rows = None if mask is None or reading.flagged else np.flatnonzero(mask)
     if rows is not None and not len(rows):
         return
-    held = reading.fragments is not None and nulls(dataset, file, "frag_key") != file.rows
+    fragments = 0 if reading.fragments is None else _fragments_in(dataset, file)
+    held = stored and fragments > 0
+    if fragments and not held:
+        reading.notices.append(f"{fragments} fragments are not put together: their octets were not kept")
     where = None if held or reading.flagged else reading.where
     columns = reading.fragments.reads if held and reading.fragments is not None else _all_columns(reading)
     found = read_frame(dataset, file, columns=[*dict.fromkeys([*columns, *_TIMES])], rows=rows, where=where)

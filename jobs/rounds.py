@@ -1,0 +1,63 @@
+"""What tasks of a round read: parts of sources in batches, and large captures in units."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from jobs.executors import run_all
+from pcap2arrow.conversion.capture import join_parts, scan_part
+from pcap2arrow.conversion.options import Options
+from pcap2arrow.conversion.plan import Unit
+from pcap2arrow.conversion.scan import block_count, ranges
+from pcap2arrow.errors import UsageError
+from pcap2arrow.inputs import Input
+from pcap2arrow.savefile.source import stamp
+from queries.streams.reading import Part, stored_octets
+
+
+def units(found: Input, executor: Executor, workers: int, octets: int) -> Sequence[Unit]:
+    """Units of about so many octets of a capture that several tasks can read; none where one has to.
+
+    They are found by a first look at where its records are.
+    """
+    options = Options(block=octets)
+    blocks = block_count(stored_octets(found) or 0, options.block)
+    if blocks < 2 or workers < 2:
+        return ()
+    before = stamp(found.path)
+    tasks = [partial(scan_part, found, first, last, options) for first, last in ranges(blocks, blocks)]
+    return join_parts(found, before, list(run_all(executor, workers, tasks)), options).plan.units
+
+
+def batches(parts: Sequence[Part], octets: int) -> Iterator[list[Part]]:
+    """Parts that one task reads: about so many octets, or one where that is not known."""
+    batch: list[Part] = []
+    held = 0
+    for part in parts:
+        size = octets if part.octets is None else part.octets
+        if batch and held + size > octets:
+            yield batch
+            batch, held = [], 0
+        batch.append(part)
+        held += size
+    if batch:
+        yield batch
+
+
+@contextmanager
+def scratch(folder: str) -> Iterator[str]:
+    """A new folder in that one, for the length of a ``with`` block.  Raises UsageError where there can't be one."""
+    try:
+        made = tempfile.mkdtemp(prefix=".pcap2arrow-", dir=folder)
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror}: expected a folder for temporary files") from error
+    try:
+        yield made
+    finally:
+        shutil.rmtree(Path(made), ignore_errors=True)

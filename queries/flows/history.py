@@ -1,0 +1,115 @@
+"""What happened on connections, as letters: the history of Zeek's conn.log."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from queries.flows.packets import TCP, UDP
+from queries.flows.sequences import WAY, gap_rows
+from queries.streams.packets import ACK, FIN, RST, SYN
+
+_FLIPPED = "^"
+_POWERS = [10**exponent for exponent in range(20)]
+_LETTER, _WINDOW, _REPEATED, _GAP = range(4)
+"""The order of what one packet tells."""
+
+
+def histories(table: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
+    """The ``history`` of each ``connection`` of TCP and UDP, as Zeek's documentation of conn.log has it.
+
+    Letters are in capitals for the originator: ``S`` SYN, ``H`` SYN and ACK, ``F`` FIN, ``R`` RST, where their sequence
+    number is not that of the one before; once each way ``A`` an ACK alone, ``D`` octets, ``I`` FIN and RST together,
+    ``Q`` SYN with one of these; and the first, the tenth, the hundredth time ``T`` octets sent again, ``W`` a window of
+    0, ``G`` a gap.  ``^`` comes first where the first packet was an answer.  There is no ``C``: checksums are not
+    looked at.  Of UDP there is ``D``.
+
+    ``table`` has packets with ``connection``, ``orig``, and their ``row`` in it, ``placed`` what
+    :func:`~queries.flows.sequences.placed_segments` says of them.
+    """
+    shown = table.lazy()
+    events = pl.concat([
+        _once(shown),
+        _changing(shown),
+        _counted(_closed_windows(shown), "W", _WINDOW),
+        _counted(placed.lazy().filter("repeated").select(*WAY, "row"), "T", _REPEATED),
+        _counted(gap_rows(table, placed).lazy(), "G", _GAP),
+    ])  # fmt: skip
+    letter = pl.when("orig").then("letter").otherwise(pl.col("letter").str.to_lowercase())
+    return (
+        pl.concat([events, _flipped(shown)])
+        .sort("connection", "row", "rank")
+        .group_by("connection", maintain_order=True)
+        .agg(letter.str.join("").alias("history"))
+        .collect()
+    )
+
+
+def _bits() -> pl.Expr:
+    """How many of SYN, FIN and RST are set."""
+    return pl.sum_horizontal((pl.col("tcp_flags") & bit != 0).cast(pl.UInt8) for bit in (SYN, FIN, RST))
+
+
+def _event(letter: str | pl.Expr, rank: int) -> tuple[pl.Expr, ...]:
+    named = pl.lit(letter) if isinstance(letter, str) else letter
+    return *map(pl.col, WAY), pl.col("row"), pl.lit(rank).alias("rank"), named.alias("letter")
+
+
+def _once(shown: pl.LazyFrame) -> pl.LazyFrame:
+    """What counts the first time only."""
+    flags, is_tcp = pl.col("tcp_flags"), pl.col("l4_proto") == TCP
+    several = pl.when(flags & (FIN | RST) == FIN | RST).then(pl.lit("I")).otherwise(pl.lit("Q"))
+    letter = (
+        pl.when(pl.col("l4_proto") == UDP).then(pl.lit("D"))
+        .when(is_tcp & (_bits() > 1)).then(several)
+        .when(is_tcp & (_bits() == 0) & (pl.col("payload_len") > 0)).then(pl.lit("D"))
+        .when(is_tcp & (_bits() == 0) & (flags & ACK != 0)).then(pl.lit("A"))
+    )  # fmt: skip
+    found = shown.select(*WAY, "row", letter=letter).filter(pl.col("letter").is_not_null())
+    first = found.group_by(*WAY, "letter").agg(pl.col("row").min())
+    return first.select(_event(pl.col("letter"), _LETTER))
+
+
+def _changing(shown: pl.LazyFrame) -> pl.LazyFrame:
+    """What counts where its sequence number is another one than before; that of FIN is behind the octets."""
+    flags = pl.col("tcp_flags")
+    letter = (
+        pl.when(flags & (SYN | ACK) == SYN | ACK).then(pl.lit("H"))
+        .when(flags & SYN != 0).then(pl.lit("S"))
+        .when(flags & FIN != 0).then(pl.lit("F"))
+        .otherwise(pl.lit("R"))
+    )  # fmt: skip
+    ends = pl.when(flags & FIN != 0).then("payload_len").otherwise(0).cast(pl.Int64)
+    number = (pl.col("tcp_seq").cast(pl.Int64) + ends) % (1 << 32)
+    found = shown.filter(pl.col("l4_proto") == TCP, _bits() == 1).select(
+        *WAY, "row", letter=letter, number=number
+    )
+    is_new = pl.col("number") != pl.col("number").shift(1).over(*WAY, "letter")
+    return found.filter(is_new.fill_null(True)).select(_event(pl.col("letter"), _LETTER))
+
+
+def _closed_windows(shown: pl.LazyFrame) -> pl.LazyFrame:
+    """Windows of 0 that tell something: not those of SYN and RST, after a RST, or after the other side's FIN."""
+    flags = pl.col("tcp_flags")
+    of_tcp = shown.filter(pl.col("l4_proto") == TCP)
+    resets = of_tcp.filter(flags & RST != 0).group_by(WAY).agg(reset=pl.col("row").min())
+    ends = (
+        of_tcp.filter(flags & FIN != 0).group_by("connection", ~pl.col("orig")).agg(ended=pl.col("row").min())
+    )
+    closed = of_tcp.filter(pl.col("tcp_window") == 0, flags & (SYN | RST) == 0).select(*WAY, "row")
+    told = closed.join(resets, on=WAY, how="left").join(ends, on=WAY, how="left")
+    return told.filter(
+        (pl.col("reset").is_null() | (pl.col("row") < pl.col("reset"))),
+        (pl.col("ended").is_null() | (pl.col("row") < pl.col("ended"))),
+    ).select(*WAY, "row")
+
+
+def _counted(found: pl.LazyFrame, letter: str, rank: int) -> pl.LazyFrame:
+    """What counts the first, the tenth, the hundredth time."""
+    times = pl.int_range(1, pl.len() + 1).over(WAY)
+    return found.sort("row").filter(times.is_in(_POWERS)).select(_event(letter, rank))
+
+
+def _flipped(shown: pl.LazyFrame) -> pl.LazyFrame:
+    """Connections whose first packet was from the responder."""
+    first = shown.filter(pl.col("l4_proto") == TCP, pl.col("row") == pl.col("row").first().over("connection"))
+    return first.filter(~pl.col("orig")).select(_event(_FLIPPED, -1))
