@@ -42,6 +42,7 @@ class Arguments:
     ``files`` are captures or datasets, ``start`` and ``end`` times as they stand there.  ``reported`` is the style of
     the line for each capture, None without; ``range_shown`` asks for the range.  ``sessions`` asks for those of TCP,
     which are closed after ``idle`` seconds and written to captures of the names that ``session_names`` makes.
+    ``compat_duplicates`` looks for duplicates as tcpslice does.
     """
 
     files: list[str] = field(default_factory=list)
@@ -49,6 +50,7 @@ class Arguments:
     end: str | None = None
     target: str = "-"
     keep_duplicates: bool = False
+    compat_duplicates: bool = False
     relative: bool = False
     reported: Style | None = None
     range_shown: bool = False
@@ -72,7 +74,7 @@ def read_arguments(words: Sequence[str]) -> Arguments:
     from queries.timespec import is_time
 
     try:
-        options, rest = getopt.gnu_getopt(list(words), LETTERS, ["help"])
+        options, rest = getopt.gnu_getopt(list(words), LETTERS, ["help", "compat-dup"])
     except getopt.GetoptError as error:
         raise LetterError(f"{error.msg}\n{USAGE}") from None
     found = Arguments()
@@ -100,6 +102,8 @@ def _take(found: Arguments, letter: str, value: str) -> None:
             found.range_shown = True
         case "-D":
             found.keep_duplicates = True
+        case "--compat-dup":
+            found.compat_duplicates = True
         case "-l":
             found.relative = True
         case "-w":
@@ -288,10 +292,12 @@ def _read_from(captures: Sequence[_Capture]) -> list[str]:
 
 def _arrangement(captures: Sequence[_Capture], arguments: Arguments) -> Arrangement:
     from pcap2arrow.writing.arrangement import Arrangement
-    from pcap2arrow.writing.duplicates import AcrossSources
+    from pcap2arrow.writing.duplicates import AcrossSources, LastWritten
 
-    dropping = AcrossSources() if len(captures) > 1 and not arguments.keep_duplicates else None
-    return Arrangement(relative=arguments.relative, duplicates=dropping)
+    duplicates = LastWritten() if arguments.compat_duplicates else AcrossSources()
+    return Arrangement(
+        relative=arguments.relative, duplicates=None if arguments.keep_duplicates else duplicates
+    )
 
 
 def _of_stepping_back(packets: int) -> list[str]:

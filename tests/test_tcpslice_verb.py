@@ -356,6 +356,32 @@ def test_duplicates(what: str, relative: bool, tmp_path: Path, ours: Slicer) -> 
     assert _seen(ours(*letters, tmp_path / "dataset", to=tmp_path / "o").written, tmp_path) == expected
 
 
+LAST = {
+    **{what: case[:2] for what, case in DUPLICATES.items() if not what.startswith("stepping")},
+    "three captures' worth": ([(0, A), (0, A), (0, B), (0, B)], [(0, A), (0, B), (0, B), (0, A)]),
+    "many at one time": ([(k // 9, (A, B)[k % 7 < 4]) for k in range(99)], [(k // 9, B) for k in range(99)]),
+}
+
+
+@pytest.mark.parametrize("letters", [[], ["-l"]], ids=str)
+@pytest.mark.parametrize("what", LAST)
+def test_duplicates_as_tcpslice_finds_them(
+    what: str, letters: list[str], tmp_path: Path, theirs: Slicer, ours: Slicer
+) -> None:
+    """With --compat-dup, in any order; a packet much later lets tcpslice read what it can't search otherwise."""
+    captures = [
+        write_capture(
+            tmp_path / f"{k}.pcap",
+            [*((T + at * SECOND, *more) for at, *more in of), (T + 99 * SECOND, _frame(9 + k))],
+        )
+        for k, of in enumerate(LAST[what])
+    ]
+    for paths in (captures, captures[::-1], [*captures, captures[0]]):
+        expected = theirs(*letters, *paths, to=tmp_path / "theirs")
+        found = ours("--compat-dup", *letters, *paths, to=tmp_path / "ours")
+        assert (found.code, found.written) == (expected.code, expected.written) and found.code == 0
+
+
 # The command line
 
 SAME = """

@@ -21,12 +21,14 @@ def command(words: tuple[str, ...]) -> int:
     """Do what tcpslice does with these letters: write the packets between two times of one or several captures.
 
     \b
-    pcap2arrow tcpslice [-DdhlRrtv] [-w FILE] [-s tcp [-e SECONDS] [-f FORMAT]] [START [END]] SOURCE...
+    pcap2arrow tcpslice [-DdhlRrtv] [--compat-dup] [-w FILE] [-s tcp [-e SECONDS] [-f FORMAT]] [START [END]] SOURCE...
 
     \b
     -w FILE  write a pcap there; without it to standard output, unless that is a terminal
     -D       keep packets that an earlier source has, too; else they are left out if they have the same time,
              lengths and octets
+    --compat-dup
+             leave out what tcpslice leaves out: only what is the same as the packet written before it
     -l       merge by the time since the first packet of each source
     -R       print each source's first and last time in seconds; -r as dates; -t as 2001y09m09d01h46m40s000000u
     -d       print the range of time

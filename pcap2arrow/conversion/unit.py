@@ -22,7 +22,7 @@ from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
 from pcap2arrow.errors import SourceError
 from pcap2arrow.savefile.batch import PAD, Gap, Window
-from pcap2arrow.savefile.memory import ManyWindows
+from pcap2arrow.savefile.memory import ManyWindows, Memory
 from pcap2arrow.savefile.pcap import PcapHeader
 from pcap2arrow.savefile.reader import WINDOW, read_windows
 from pcap2arrow.savefile.source import Source
@@ -91,7 +91,7 @@ def place_from(
     unit: Unit,
     *,
     window: int = WINDOW,
-    memory: ManyWindows | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[tuple[Placed, Window, Unit]]:
     """The same, of windows of so many octets, each with the unit that is left after it."""
     frame, greatest = unit.first_frame, unit.order_before

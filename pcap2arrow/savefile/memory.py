@@ -30,6 +30,14 @@ class OneWindow:
         return self._data
 
 
+class FreshWindows:
+    """Memory of its own for every window, for as long as anything uses it."""
+
+    def take(self, octets: int) -> NDArray[np.uint8]:
+        """Memory of that many octets."""
+        return np.empty(octets, np.uint8)
+
+
 class _Spare(threading.local):
     def __init__(self) -> None:
         self.pieces: list[NDArray[np.uint8]] = []

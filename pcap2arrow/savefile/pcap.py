@@ -5,6 +5,7 @@ Source: draft-ietf-opsawg-pcap; for what the draft leaves open, libpcap 1.10.3 (
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,12 @@ MAGIC_OCTETS = {struct.pack(order + "I", magic): order for magic in _MAGICS for 
 _VERSIONS = {(2, 0), (2, 1), (2, 2), (2, 3), (2, 4), (543, 0)}
 _EXPECTED_VERSION = "version 2.0 to 2.4, or 543.0"
 _TWO_LENGTHS = {order: struct.Struct(order + "II") for order in "<>"}
+_LIKE = {
+    "<": (rb"(?s:...[\0-\x3b]...\0...\0)", 2),
+    ">": (rb"(?s:..[\0-\x3b]...\0...\0)", 0),
+}
+"""What follows the more significant half of a record's seconds, and where in the record that half stands."""
+
 _FCS_PRESENT = 1 << 26
 _RESERVED_BITS = 0x03FF0000
 _ETHERNET_HEADER = 14
@@ -156,6 +163,12 @@ class PcapHeader:
         result = np.zeros(len(at), dtype=np.bool_)
         result[index[good]] = True
         return result
+
+    def likeness(self, data: Octets, at: int) -> tuple[re.Pattern[bytes], int]:
+        """A pattern for records of the same eighteen hours, and how far in them it begins."""
+        pattern, skip = _LIKE[self.order]
+        seconds = re.escape(data[at + skip : at + skip + 2].tobytes())
+        return re.compile(seconds + pattern), skip
 
     def records(self, data: Octets, start: Positions) -> Records:
         """The records that start at those positions, as columns."""

@@ -6,6 +6,7 @@ other than libpcap, reads several sections and interfaces of different link type
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +24,12 @@ INTERFACE, OLD_PACKET, SIMPLE_PACKET, NAMES, STATISTICS, ENHANCED_PACKET, SECRET
 _KNOWN_BLOCKS = np.array(
     [SECTION_HEADER, 1, 2, 3, 4, 5, 6, 9, 10, 0xBAD, 0x40000BAD], dtype=np.int64
 )  # 9: systemd journal; the last two: custom blocks
+
+_LIKE: dict[ByteOrder, re.Pattern[bytes]] = {
+    "<": re.compile(rb"\x06\0\0\0(?s:...)\0"),
+    ">": re.compile(rb"\0\0\0\x06\0"),
+}
+"""What enhanced packet blocks begin with."""
 
 PACKET_START = {OLD_PACKET: 28, SIMPLE_PACKET: 12, ENHANCED_PACKET: 28}
 """Where in its block a packet starts, by block type."""
@@ -106,6 +113,10 @@ class BlockFraming:
         here = at[index]
         result[index] = np.isin(words(data, here, self.order), _KNOWN_BLOCKS) & (self.lengths(data, here) > 0)
         return result
+
+    def likeness(self, data: Octets, at: int) -> tuple[re.Pattern[bytes], int]:
+        """A pattern for enhanced packet blocks, which begin with it."""
+        return _LIKE[self.order], 0
 
 
 def starts_section(octets: bytes) -> ByteOrder | None:

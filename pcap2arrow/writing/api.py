@@ -5,15 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pcap2arrow.errors import ExportError, UsageError
 from pcap2arrow.times import EVER, Times
 from pcap2arrow.writing.ahead import ahead, in_turn
 from pcap2arrow.writing.arrangement import MERGED, Arrangement, arranged, slices
+from pcap2arrow.writing.direct import Part, encoded
 from pcap2arrow.writing.duplicates import Recent
-from pcap2arrow.writing.formats import Format, Layout, check_format, encode, is_kept, is_promised, plan_layout
+from pcap2arrow.writing.formats import (
+    Format,
+    Layout,
+    UnkeptError,
+    check_format,
+    encode,
+    is_kept,
+    is_promised,
+    plan_layout,
+)
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.reader import Traits
 from pcap2arrow.writing.selection import Selection, Wanted
@@ -71,7 +81,7 @@ def export(
             return export_originals(readers, target)
         captures = slices(readers, times, arrangement)
         if split is None and selection is None and appears_whole(target):
-            with suppress(_UnkeptError):
+            with suppress(UnkeptError):
                 ready = _as_promised(captures, format, snaplen, arrangement)
                 return _write(ready, lambda number, format: target)[0]
         ready = _ready(captures, format, snaplen, selection, arrangement)
@@ -79,7 +89,7 @@ def export(
             return _write(ready, lambda number, format: target)[0]
         if not isinstance(target, str | os.PathLike) or os.fspath(target) == STANDARD_OUTPUT:
             raise UsageError("several files can't go to standard output: expected a pattern for their names")
-        batches = (batch.of_target(number) for batch in ready.batches for number in ready.targets)
+        batches = (batch.of_target(number) for batch in ready.batches() for number in ready.targets)
         return write_parts((batch for batch in batches if len(batch)), ready.layout, os.fspath(target), split)
 
 
@@ -123,15 +133,49 @@ def _check(format: Format, snaplen: int | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """Packets to write, and how; ``targets`` are the numbers of the captures that they go to."""
+    """What there is to write, and how; ``targets`` are the numbers of the captures that it goes to."""
 
-    batches: Iterator[Packets]
+    parts: Sequence[Part]
     layout: Layout
     targets: Sequence[int]
+    arrangement: Arrangement
 
+    def batches(self) -> Iterator[Packets]:
+        """The packets of all captures, put together.
 
-class _UnkeptError(Exception):
-    """A capture does not say enough in its header, or has packets that are not what it said."""
+        Raises UnkeptError where they are not what was promised.
+        """
+        promises = [part.traits for part in self.parts]
+        for batch in arranged(
+            [part.capture for part in self.parts],
+            [traits.bound for traits in promises],
+            [part.numbers for part in self.parts],
+            [part.wanted for part in self.parts],
+            self.arrangement,
+        ):
+            if self.parts[0].promised and not is_kept(batch, promises):
+                raise UnkeptError
+            yield batch
+
+    def records(self, names: dict[int, str]) -> Iterator[tuple[int, int, Any]]:
+        """For each batch and each capture to write: its number, packets, and octets of records."""
+        if len(names) == 1 and self._is_merged():
+            [(number, name)] = names.items()
+            for batch in encoded(self.parts, self.layout, number, name=name):
+                rows = len(batch)
+                for octets in batch.stretches():
+                    yield number, rows, octets
+                    rows = 0
+            return
+        for packets in self.batches():
+            for number, name in names.items():
+                chosen = packets.of_target(number)
+                if len(chosen):
+                    yield number, len(chosen), encode(chosen, self.layout, name=name)
+
+    def _is_merged(self) -> bool:
+        """Whether packets are only put in the order of time: what they hold is of no matter."""
+        return self.arrangement.order == "merged" and not self.arrangement.drops_of(len(self.parts))
 
 
 def _as_promised(
@@ -139,20 +183,12 @@ def _as_promised(
 ) -> _Ready:
     """What the headers of captures let expect, so that these are read only once.
 
-    Raises _UnkeptError where they do not say enough, and the packets do where they are not as expected.
+    Raises UnkeptError where they do not say enough, and the packets do where they are not as expected.
     """
     promises = list(in_turn(capture.promise for capture in captures))
     if not is_promised(promises):
-        raise _UnkeptError
-    ready = _planned(captures, promises, format, snaplen, None, arrangement)
-    return replace(ready, batches=_watched(ready.batches, promises))
-
-
-def _watched(batches: Iterator[Packets], promises: Sequence[Traits]) -> Iterator[Packets]:
-    for batch in batches:
-        if not is_kept(batch, promises):
-            raise _UnkeptError
-        yield batch
+        raise UnkeptError
+    return _planned(captures, promises, format, snaplen, None, arrangement, promised=True)
 
 
 def _ready(
@@ -175,13 +211,17 @@ def _planned(
     snaplen: int | None,
     selection: Selection | None,
     arrangement: Arrangement,
+    *,
+    promised: bool = False,
 ) -> _Ready:
     layout = plan_layout(traits, format, snap_length=snaplen)
     targets = [0] if selection is None else list(selection.begin(_link_types(traits)))
     is_pcapng = layout.format == "pcapng"
-    wanted = [Wanted(selection, is_pcapng=is_pcapng and bool(of.blocks)) for of in traits]
-    bounds = [of.bound for of in traits]
-    return _Ready(arranged(captures, bounds, layout.numbers, wanted, arrangement), layout, targets)
+    parts = [
+        Part(capture, of, numbers, Wanted(selection, is_pcapng=is_pcapng and bool(of.blocks)), promised)
+        for capture, of, numbers in zip(captures, traits, layout.numbers, strict=True)
+    ]
+    return _Ready(parts, layout, targets, arrangement)
 
 
 def _write(ready: _Ready, target: Callable[[int, str], Target]) -> dict[int, ExportReport]:
@@ -191,25 +231,14 @@ def _write(ready: _Ready, target: Callable[[int, str], Target]) -> dict[int, Exp
         octets = {number: write_octets(file, layout.preamble) for number, (file, _) in files.items()}
         counts = dict.fromkeys(files, 0)
         names = {number: name for number, (_, name) in files.items()}
-        for number, rows, records in ahead(_encoded(ready.batches, layout, names)):
+        for number, packets, records in ahead(ready.records(names)):
             octets[number] += write_octets(files[number][0], records)
-            counts[number] += rows
+            counts[number] += packets
     return {number: ExportReport(counts[number], octets[number], (names[number],)) for number in files}
 
 
 def _link_types(captures: Iterable[Traits]) -> frozenset[int]:
     return frozenset(of.interfaces[number].link_type for of in captures for number in of.used)
-
-
-def _encoded(
-    batches: Iterator[Packets], layout: Layout, names: dict[int, str]
-) -> Iterator[tuple[int, int, pa.Buffer]]:
-    """For each batch and each capture to write: its number, packets, and their records."""
-    for batch in batches:
-        for number, name in names.items():
-            packets = batch.of_target(number)
-            if len(packets):
-                yield number, len(packets), encode(packets, layout, name=name)
 
 
 def write_capture(table: pa.Table, target: Target, *, format: Format = "auto") -> ExportReport:

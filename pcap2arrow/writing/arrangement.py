@@ -13,7 +13,13 @@ from pcap2arrow.errors import UsageError
 from pcap2arrow.savefile.reader import WINDOW
 from pcap2arrow.times import Times
 from pcap2arrow.writing.ahead import ahead
-from pcap2arrow.writing.duplicates import AcrossSources, Duplicates, sieve, without_duplicates
+from pcap2arrow.writing.duplicates import (
+    OF_SOURCES,
+    AcrossSources,
+    Duplicates,
+    sieve,
+    without_duplicates,
+)
 from pcap2arrow.writing.merge import Run, merge
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.reader import FileReader, Reader
@@ -44,10 +50,14 @@ class Arrangement:
     duplicates: Duplicates | None = None
 
     def __post_init__(self) -> None:
-        if self.order != "merged" and isinstance(self.duplicates, AcrossSources):
+        if self.order != "merged" and isinstance(self.duplicates, OF_SOURCES):
             raise UsageError("duplicates of several captures are found where these are merged, not in a row")
         if any(abs(by) > _FARTHEST for by in self.offsets.values()):
             raise UsageError("offset: expected at most a hundred years")
+
+    def drops_of(self, captures: int) -> bool:
+        """Whether packets of so many captures are looked at for duplicates."""
+        return self.duplicates is not None and (captures > 1 or not isinstance(self.duplicates, OF_SOURCES))
 
 
 MERGED = Arrangement()
@@ -118,7 +128,7 @@ def arranged(
         together = merge([Run(bound, of) for bound, of in zip(bounds, batches, strict=True)])
     else:
         together = _in_a_row(batches, newer=how.order == "concat-newer")
-    if how.duplicates is None or (alone and isinstance(how.duplicates, AcrossSources)):
+    if how.duplicates is None or not how.drops_of(len(captures)):
         return together
     steps_back = isinstance(how.duplicates, AcrossSources) and any(
         span(capture.reader).stepping_back for capture in captures

@@ -51,7 +51,19 @@ class Recent:
             raise UsageError("duplicates: a length of time is not below 0")
 
 
-Duplicates = AcrossSources | Recent
+@dataclass(frozen=True, slots=True)
+class LastWritten:
+    """A packet is a duplicate of the one before that was kept: same time, lengths and octets, from another capture.
+
+    Where several packets have one time, what is kept depends on their order.  This is what tcpslice 1.5 does.
+    """
+
+
+Duplicates = AcrossSources | LastWritten | Recent
+
+
+OF_SOURCES = AcrossSources, LastWritten
+"""Kinds of duplicates that are those of several captures."""
 
 
 class Sieve(Protocol):
@@ -218,9 +230,43 @@ class RecentSieve:
         return ~repeats.tail(len(packets)).to_numpy()
 
 
+class LastSieve:
+    """Drops what is the same as the packet kept before it, unless that is of the same capture.
+
+    Of packets in a row that are all the same, those of the first one's capture are kept.
+    """
+
+    def __init__(self) -> None:
+        self._prints = _Prints()
+        self._first: pl.DataFrame | None = None
+
+    def kept(self, packets: Packets) -> NDArray[np.bool_]:
+        """Which packets are no duplicates."""
+        import polars as pl
+
+        kept = np.ones(len(packets), np.bool_)
+        same_time = np.concatenate([[False], packets.time[1:] == packets.time[:-1]])
+        rows = np.flatnonzero(same_time | np.append(same_time[1:], False))
+        rows = np.union1d(rows, [0, len(packets) - 1])
+        found = self._prints.dated(packets, rows)
+        before = 0 if self._first is None else len(self._first)
+        everything = found if self._first is None else pl.concat([self._first, found])
+        row = pl.struct(_KEY).rle_id()
+        everything = everything.with_columns(first=pl.col("source").first().over(row))
+        kept[rows] = (everything["source"] == everything["first"]).to_numpy()[before:]
+        self._first = everything.tail(1).select(*_KEY, source="first")
+        return kept | ~packets.timed
+
+
 def sieve(of: Duplicates, again: Callable[[], Iterable[Packets]] | None) -> Sieve:
     """The sieve for duplicates of that kind; ``again`` reads all packets again, None where none steps back."""
-    return AcrossSieve(again) if isinstance(of, AcrossSources) else RecentSieve(of)
+    match of:
+        case AcrossSources():
+            return AcrossSieve(again)
+        case LastWritten():
+            return LastSieve()
+        case Recent():
+            return RecentSieve(of)
 
 
 def parse_duplicates(text: str) -> Duplicates:

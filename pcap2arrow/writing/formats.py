@@ -36,6 +36,10 @@ def check_format(name: str) -> None:
         raise UsageError(f"format: expected one of {', '.join(get_args(Format))}, found {name!r}")
 
 
+class UnkeptError(Exception):
+    """A capture does not say enough in its header, or has packets that are not what it said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How an export is written: its ``format``, its ``preamble`` up to the first record, and the interface numbers.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
-
-from pcap2arrow.writing.packets import Packets
+from numpy.typing import NDArray
 
 _AT_ONCE = 2
 _WAITING_ROWS = 1 << 18
@@ -18,26 +18,46 @@ _Place = tuple[int, int]
 """An order, and the place of the run that has it."""
 
 
+class Ordered(Protocol):
+    """Packets, or what else has a row for each packet, with the order that each one has."""
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The greatest time so far in the capture of each."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: NDArray[Any] | slice, /) -> Self:
+        """Some of the rows."""
+
+    @classmethod
+    def concat(cls, parts: list[Self], /) -> Self:
+        """The rows of all parts."""
+
+
+_Batch = TypeVar("_Batch", bound=Ordered)
+
+
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Generic[_Batch]):
     """The packets of one capture, whose orders never fall; none is below ``bound``."""
 
     bound: int
-    batches: Iterator[Packets]
+    batches: Iterator[_Batch]
 
 
 @dataclass(slots=True)
-class _Open:
+class _Open(Generic[_Batch]):
     """A run that was begun: the ``packets`` of it that wait, and the batch that follows, made by another thread.
 
     When the last batch is there, whatever made it is closed already: of small captures none stays open.
     """
 
     place: int
-    batches: Iterator[Packets]
+    batches: Iterator[_Batch]
     executor: Executor
-    packets: Packets | None = None
-    _coming: Future[Packets | None] | None = None
+    packets: _Batch | None = None
+    _coming: Future[_Batch | None] | None = None
 
     def begin(self) -> None:
         """Have the first batch, and the second one made."""
@@ -48,15 +68,15 @@ class _Open:
         """Have at least half a batch, so that few steps take many packets."""
         while (following := self.following) is not None and 2 * self.rows < len(following):
             waiting = self.packets
-            self.packets = following if waiting is None else Packets.concat([waiting, following])
+            self.packets = following if waiting is None else type(following).concat([waiting, following])
             self._coming = self.executor.submit(self._next)
 
     @property
-    def following(self) -> Packets | None:
+    def following(self) -> _Batch | None:
         """The batch that follows, None after the last."""
         return None if self._coming is None else self._coming.result()
 
-    def _next(self) -> Packets | None:
+    def _next(self) -> _Batch | None:
         return next((batch for batch in self.batches if len(batch)), None)
 
     @property
@@ -73,7 +93,7 @@ class _Open:
         assert self.packets is not None
         return int(self.packets.order[-1]), self.place
 
-    def take(self, horizon: _Place | None) -> Packets | None:
+    def take(self, horizon: _Place | None) -> _Batch | None:
         """Take the packets that come no later than the horizon; None where none does."""
         assert self.packets is not None
         if horizon is None:
@@ -92,7 +112,7 @@ class _Open:
         return taken if count else None
 
 
-def merge(runs: Sequence[Run]) -> Iterator[Packets]:
+def merge(runs: Sequence[Run[_Batch]]) -> Iterator[_Batch]:
     """The packets of all runs in one order, in batches.
 
     A run is begun only when its turn may have come, so that memory holds a batch or two of those that overlap.
@@ -104,9 +124,9 @@ def merge(runs: Sequence[Run]) -> Iterator[Packets]:
         yield from _merge(runs, executor)
 
 
-def _merge(runs: Sequence[Run], executor: Executor) -> Iterator[Packets]:
+def _merge(runs: Sequence[Run[_Batch]], executor: Executor) -> Iterator[_Batch]:
     later = sorted(range(len(runs)), key=lambda place: runs[place].bound, reverse=True)
-    begun: list[_Open] = []
+    begun: list[_Open[_Batch]] = []
     while later or begun:
         for run in begun:
             run.refill()
@@ -123,13 +143,13 @@ def _merge(runs: Sequence[Run], executor: Executor) -> Iterator[Packets]:
         if len(ready) == 1:
             yield ready[0]
         elif ready:
-            packets = Packets.concat(ready)
+            packets = type(ready[0]).concat(ready)
             yield packets.take(np.argsort(packets.order, kind="stable"))
 
 
 def _begin(
-    runs: Sequence[Run], later: list[int], begun: Sequence[_Open], executor: Executor
-) -> Iterator[_Open]:
+    runs: Sequence[Run[_Batch]], later: list[int], begun: Sequence[_Open[_Batch]], executor: Executor
+) -> Iterator[_Open[_Batch]]:
     """Begin the runs whose turn may have come, and further ones that overlap with those, while few packets wait."""
     rows = sum(run.rows for run in begun)
     first = min((run.first for run in begun), default=None)

@@ -113,8 +113,23 @@ class Octets:
         )
 
     def take(self, rows: NDArray[Any] | slice) -> Octets:
-        """Some of the rows."""
-        return Octets(self.buffers, self.buffer[rows], self.start[rows], self.length[rows])
+        """Some of the rows; of a stretch of them, with no buffers but those between its first and last."""
+        buffers, buffer = self.buffers, self.buffer[rows]
+        if isinstance(rows, slice) and len(buffers) > 1 and len(buffer):
+            first, last = int(buffer.min()), int(buffer.max())
+            buffers, buffer = buffers[first : last + 1], buffer - np.int32(first)
+        return Octets(buffers, buffer, self.start[rows], self.length[rows])
+
+    def in_runs(self) -> Octets:
+        """The same octets in fewer rows: one for those that stand in a row in their buffer."""
+        if not len(self):
+            return self
+        follows = self.start[1:] == self.start[:-1] + self.length[:-1]
+        follows &= self.buffer[1:] == self.buffer[:-1]
+        first = np.flatnonzero(np.concatenate([[True], ~follows]))
+        return Octets(
+            self.buffers, self.buffer[first], self.start[first], np.add.reduceat(self.length, first)
+        )
 
     def octet(self, rows: NDArray[Any], position: int) -> NDArray[np.uint8]:
         """The octet at that position of each of some rows, which are long enough."""

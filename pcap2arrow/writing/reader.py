@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.files import greatest, read_batches, read_file, read_rows
 from pcap2arrow.savefile.batch import Window
+from pcap2arrow.savefile.memory import Memory
 from pcap2arrow.savefile.pcap import ByteOrder, PcapHeader, effective_snap_length
 from pcap2arrow.savefile.pcapng import Interface, SectionState, starts_section
 from pcap2arrow.savefile.reader import WINDOW, Position, read_header, read_windows
@@ -61,7 +62,8 @@ class Traits:
 
     ``interfaces`` are all of the capture's (a pcap has one), ``used`` the numbers of those with packets; ``blocks``
     are those of a pcapng that are no packets.  ``fcs_present`` is a pcap's P bit.  ``least`` and ``greatest`` are
-    times in nanoseconds; ``finer`` tells whether any is no whole number of microseconds.
+    times in nanoseconds; ``finer`` tells whether any is no whole number of microseconds.  ``records`` names the format
+    whose records are the capture's already, null where they are others.
     """
 
     interfaces: tuple[Interface, ...]
@@ -73,6 +75,7 @@ class Traits:
     greatest: int | None
     finer: bool
     bound: int = BEFORE_ANY_TIME
+    records: Literal["pcap", "nspcap"] | None = None
 
     @property
     def longest(self) -> int:
@@ -99,24 +102,33 @@ class FileReader:
         return BEFORE_ANY_TIME
 
     def packets(
-        self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False
+        self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False, by_unit: bool = False
     ) -> Iterator[Packets]:
-        """The packets, in batches; ``numbers`` maps interfaces to those of the export.  ``alone`` changes nothing."""
-        for placed, chosen in self._windows(wanted):
+        """The packets, in batches; ``numbers`` maps interfaces to those of the export.
+
+        ``alone`` and ``by_unit`` change nothing.
+        """
+        for placed, chosen in self.windows(wanted):
             batch = packets_of_records(placed, numbers, chosen, wanted)
             if len(batch):
                 yield batch
 
     def chosen(self, wanted: Wanted) -> Iterator[Chosen]:
         """Which of the packets are wanted, in batches."""
-        return (chosen for _, chosen in self._windows(wanted))
+        return (chosen for _, chosen in self.windows(wanted))
 
-    def _windows(self, wanted: Wanted) -> Iterator[tuple[Placed, Chosen]]:
+    def windows(self, wanted: Wanted, memory: Memory | None = None) -> Iterator[tuple[Placed, Chosen]]:
+        """The records, window by window, and which of them are wanted; damage is told of.
+
+        A window counts as long as ``memory`` does; without one, until the next window is asked for.
+        """
         rest: Unit | None = Unit(0, "", Position(0), 1 << 63, 0, 1, None)
         while rest is not None:
-            rest = yield from self._opened(rest, wanted)
+            rest = yield from self._opened(rest, wanted, memory)
 
-    def _opened(self, rest: Unit, wanted: Wanted) -> Generator[tuple[Placed, Chosen], None, Unit | None]:
+    def _opened(
+        self, rest: Unit, wanted: Wanted, memory: Memory | None
+    ) -> Generator[tuple[Placed, Chosen], None, Unit | None]:
         """What is read while the file is open, from a place on; the result is what is left."""
         with open_source(self.path, name=self.name) as source:
             header = read_header(source)
@@ -124,7 +136,7 @@ class FileReader:
             octets = WINDOW if source.compression else self.octets
             last: tuple[Placed, Chosen] | None = None
             following: Unit | None = None
-            for placed, window, left in place_from(source, header, rest, window=octets):
+            for placed, window, left in place_from(source, header, rest, window=octets, memory=memory):
                 if wanted.selection is None:
                     found = placed, for_all(len(placed))
                 else:
@@ -159,7 +171,8 @@ class FileReader:
                     seen.begin(window.records.time, window.records.time_valid)
                     break
         seen.use(0)
-        return seen.traits((_interface(header),), (), fcs_present=header.fcs_present)
+        traits = seen.traits((_interface(header),), (), fcs_present=header.fcs_present)
+        return replace(traits, records=_format_of_records(header))
 
     def traits(self, times: TimeRange = EVER) -> Traits:
         """What the packets of that time add up to, by reading the capture.  Raises FormatError where it is none."""
@@ -186,7 +199,9 @@ class FileReader:
                         order = starts_section(octets[:12]) or order
                         blocks.append(Block(octets, order))
         interfaces = section.interfaces if header is None else (_interface(header),)
-        return seen.traits(interfaces, tuple(blocks), fcs_present=header is not None and header.fcs_present)
+        fcs_present = header is not None and header.fcs_present
+        traits = seen.traits(interfaces, tuple(blocks), fcs_present=fcs_present)
+        return replace(traits, records=None if header is None else _format_of_records(header))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,14 +223,18 @@ class TableReader:
         return BEFORE_ANY_TIME if untimed or first is None else first
 
     def packets(
-        self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False
+        self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False, by_unit: bool = False
     ) -> Iterator[Packets]:
         """The packets, in batches; ``numbers`` maps interfaces to those of the export.
 
         Of a reader that is ``alone`` and read to its end, two units are read at once; of one that is not, whole files
-        are decoded batch by batch, as there may be many.
+        are decoded batch by batch, as there may be many.  ``by_unit``, each batch is a unit, whatever its size.
         """
         columns = needed_columns(wanted, interfaces=len(numbers))
+        if by_unit:
+            read = partial(self._of_unit, columns=columns, numbers=numbers, wanted=wanted)
+            yield from filter(None, map(read, units(self.capture)))
+            return
         if wanted.selection is None and not alone:
             for unit in units(self.capture):
                 files = [file for file in unit if file.table == "packets"]
@@ -397,6 +416,12 @@ class _Seen:
 
 def _interface(header: PcapHeader) -> Interface:
     return Interface(0, header.link_type, header.snap_length, fcs_len=header.fcs_len)
+
+
+def _format_of_records(header: PcapHeader) -> Literal["pcap", "nspcap"] | None:
+    """The format that is written with such records."""
+    is_ours = header.order == "<" and header.record_header == _RECORD_HEADER and header.swapped == "never"
+    return None if not is_ours else "pcap" if header.ticks == _MICROSECONDS else "nspcap"
 
 
 def _first_order(head: bytes) -> ByteOrder:

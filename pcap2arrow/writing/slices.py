@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pcap2arrow.conversion.packets import Placed
 from pcap2arrow.reading.files import nulls, read_file
+from pcap2arrow.savefile.memory import FreshWindows
 from pcap2arrow.savefile.reader import WINDOW, Position, read_header, read_windows
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.times import EVER, TimeRange
@@ -46,19 +48,27 @@ class Slice:
         return cls(_narrowed(reader, own), own, shift)
 
     def packets(
-        self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False
+        self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False, by_unit: bool = False
     ) -> Iterator[Packets]:
         """The packets, in batches, as the reader gives them."""
-        if self.times:
-            wanted = replace(wanted, selection=_InTime(self.times, wanted.selection))
-        for batch in self.reader.packets(numbers, wanted, alone=alone):
-            yield self._moved(batch)
+        return map(
+            self._moved, self.reader.packets(numbers, self._within(wanted), alone=alone, by_unit=by_unit)
+        )
+
+    def windows(self, wanted: Wanted) -> Iterator[tuple[Placed, Chosen]]:
+        """The windows of a capture that is read where it is, on its own clock, and which of their packets are wanted.
+
+        They count for as long as they are used.
+        """
+        assert isinstance(self.reader, FileReader)
+        return self.reader.windows(self._within(wanted), FreshWindows())
 
     def chosen(self, wanted: Wanted) -> Iterator[Chosen]:
         """Which of the packets of the files that are read are wanted, and lie in the range; in batches."""
-        if self.times:
-            wanted = replace(wanted, selection=_InTime(self.times, wanted.selection))
-        return self.reader.chosen(wanted)
+        return self.reader.chosen(self._within(wanted))
+
+    def _within(self, wanted: Wanted) -> Wanted:
+        return replace(wanted, selection=_InTime(self.times, wanted.selection)) if self.times else wanted
 
     def bound(self) -> int:
         """An order that no packet's is below, by the dataset's log or the capture's first packet."""
@@ -74,7 +84,9 @@ class Slice:
         if isinstance(self.reader, TableReader):
             return self.traits()
         found = None if self.shift % 1000 else self.reader.promise()
-        return found and replace(found, bound=_moved_order(found.bound, self.shift))
+        if found is None or not self.shift:
+            return found
+        return replace(found, bound=_moved_order(found.bound, self.shift), records=None)
 
     def traits(self) -> Traits:
         """What the packets add up to."""
@@ -83,8 +95,14 @@ class Slice:
             return found
         bounds = (found.least, found.greatest)
         least, greatest = (None if time is None else time + self.shift for time in bounds)
-        moved = replace(found, least=least, greatest=greatest, finer=found.finer or bool(self.shift % 1000))
-        return replace(moved, bound=_moved_order(found.bound, self.shift))
+        return replace(
+            found,
+            least=least,
+            greatest=greatest,
+            finer=found.finer or bool(self.shift % 1000),
+            bound=_moved_order(found.bound, self.shift),
+            records=None,
+        )
 
     def _moved(self, batch: Packets) -> Packets:
         if not self.shift:

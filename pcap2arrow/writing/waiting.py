@@ -1,0 +1,114 @@
+"""Where encoded records wait for their turn in a merge: in memory while there is room, else in a temporary file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import IO, Any
+
+import numpy as np
+
+from pcap2arrow.errors import ExportError
+from pcap2arrow.writing.encoded import Encoded
+from pcap2arrow.writing.packets import Packets
+
+_ROOM = 128 << 20
+_SLOT = 1 << 32  # octets of the file from one slot to the next: most of them are a hole
+
+
+class WaitingRoom:
+    """Holds records of many units at once, of which memory takes 128 MiB; a context, at whose end nothing is left.
+
+    The file has a slot for each unit that does not fit, which serves the next one afterwards.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._door = threading.Lock(), threading.Lock()
+        self._left = _ROOM
+        self._free: list[int] = []
+        self._slots = 0
+        self._opened = ExitStack()
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> WaitingRoom:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    def one_by_one(self, units: Iterator[Packets]) -> Iterator[Packets]:
+        """The same units, read while no other is: each takes some hundred MiB until it is encoded."""
+        while True:
+            with self._door:
+                unit = [packets for packets in (next(units, None),) if packets is not None]
+            if not unit:
+                return
+            yield unit.pop()
+
+    def held(self, batches: Iterator[Encoded], octets: int) -> Iterator[Encoded]:
+        """The batches, which are about so many octets; all are made at once if they do not fit into memory.
+
+        Raises ExportError where there can't be a temporary file.
+        """
+        with self._lock:
+            fits = octets <= self._left
+            self._left -= octets if fits else 0
+        if not fits:
+            yield from self._from_file(batches)
+            return
+        try:
+            yield from batches
+        finally:
+            with self._lock:
+                self._left += octets
+
+    def _from_file(self, batches: Iterator[Encoded]) -> Iterator[Encoded]:
+        with self._lock:
+            slot = self._free.pop() if self._free else self._new_slot()
+        try:
+            places, at = [], slot * _SLOT
+            for batch in batches:
+                places.append((at, len(batch), int(batch.octets.length.sum())))
+                at += self._write(at, batch)
+            for place in places:
+                yield self._read(*place)
+        except OSError as error:
+            raise ExportError(f"temporary folder {tempfile.gettempdir()}: {error.strerror}") from error
+        finally:
+            with self._lock:
+                self._free.append(slot)
+
+    def _new_slot(self) -> int:
+        if self._file is None:
+            self._file = self._opened.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+        self._slots += 1
+        return self._slots - 1
+
+    @property
+    def _number(self) -> int:
+        assert self._file is not None
+        return self._file.fileno()
+
+    def _write(self, at: int, batch: Encoded) -> int:
+        """Write orders, lengths and records; how many octets they were."""
+        parts: list[Any] = [batch.order.data, batch.octets.length.data, *batch.stretches()]
+        written = 0
+        for part in (memoryview(part).cast("B") for part in parts):
+            done = 0
+            while done < len(part):
+                done += os.pwrite(self._number, part[done:], at + written + done)
+            written += len(part)
+        return written
+
+    def _read(self, at: int, rows: int, octets: int) -> Encoded:
+        order, length = np.empty(rows, np.int64), np.empty(rows, np.int64)
+        records = np.empty(octets, np.uint8)
+        for part in (order, length, records):
+            view, done = part.view(np.uint8).data, 0
+            while done < len(view):
+                done += os.preadv(self._number, [view[done:]], at + done)
+            at += len(view)
+        return Encoded.in_a_row(order, length, records)
