@@ -31,12 +31,12 @@ def connections(packets: pl.LazyFrame) -> pl.DataFrame:
 
     >>> pcap2arrow.scan("dataset").pcap.filter("tcp port 443").pcap.connections()                    # doctest: +SKIP
     """
-    from queries.flows.connections import connections_table
+    from queries.flows.connections import connections_table, summed
     from queries.flows.packets import COLUMNS, by_connection, flow_columns, is_flow
     from queries.streams.reading import Reading
 
     frames = _frames(packets, Reading(columns=COLUMNS, where=is_flow()))
-    return connections_table([by_connection(pl.concat([flow_columns(each) for each in frames]))])
+    return connections_table([summed(by_connection(pl.concat([flow_columns(each) for each in frames])))])
 
 
 def tcp_streams(
