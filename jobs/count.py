@@ -101,14 +101,29 @@ def filter_warnings(filters: Sequence[Filter], tally: Tally) -> Iterator[str]:
             yield f"warning: {each.text!r}: expression rejects all packets"
 
 
-def counted_lines(lines: Sequence[FilterLine], tally: Tally) -> list[str]:
-    """For each line of a file of filters ``COUNT<TAB>EXPRESSION``, or ``ERROR<TAB>EXPRESSION<TAB>reason``."""
-    result, place = list[str](), 0
+@dataclass(frozen=True, slots=True)
+class CountedLine:
+    """What a line of a file of filters selects: how many packets, or else what is wrong with it."""
+
+    expression: str
+    packets: int | None
+    error: str | None = None
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"ERROR\t{self.expression}\t{self.error}"
+        return f"{self.packets}\t{self.expression}"
+
+
+def counted_lines(lines: Sequence[FilterLine], tally: Tally) -> list[CountedLine]:
+    """What each line of a file of filters selects; as text, ``COUNT<TAB>EXPRESSION`` or ``ERROR<TAB>…<TAB>reason``."""
+    result, place = list[CountedLine](), 0
     for line in lines:
         error = line.filter if isinstance(line.filter, FilterError) else tally.refusal(place)
-        result.append(
-            f"{tally.packets[place]}\t{line.text}" if error is None else f"ERROR\t{line.text}\t{error.reason}"
-        )
+        if error is None:
+            result.append(CountedLine(line.text, tally.packets[place]))
+        else:
+            result.append(CountedLine(line.text, None, error.reason))
         place += not isinstance(line.filter, FilterError)
     return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -114,7 +116,11 @@ def test_many_filters_in_one_pass_name_those_that_are_wrong(tmp_path: Path) -> N
     lines = read_filters(str(file), names=Names.empty(), netmask=0)
     assert [line.number for line in lines] == [2, 4, 5]
     filters = [line.filter for line in lines if not isinstance(line.filter, FilterError)]
-    assert counted_lines(lines, count_selected([SAMPLE], filters).tally) == done.stdout.splitlines()
+    counted = counted_lines(lines, count_selected([SAMPLE], filters).tally)
+    assert [str(line) for line in counted] == done.stdout.splitlines()
+    told = json.loads(run("count", SAMPLE, "--filters", file, "--json", code=1).stdout)
+    assert told == [dataclasses.asdict(line) for line in counted]
+    assert run("count", SAMPLE, "-f", "udp port 53", "--json").stdout == f'{{"packets": {packets}}}\n'
 
 
 def test_a_wrong_filter_is_underlined_and_nothing_is_done() -> None:

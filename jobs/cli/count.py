@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs.cli.filters import ChosenFilters, chosen_filters, filter_options
-from jobs.cli.options import scheduler_options, sources_argument, taken, worker_options
+from jobs.cli.options import json_option, scheduler_options, sources_argument, taken, worker_options
 from jobs.cli.slices import chosen_times, time_options
 
 if TYPE_CHECKING:
+    from jobs.count import CountedLine
     from pcap2arrow.times import Times
 
 
@@ -20,13 +23,14 @@ if TYPE_CHECKING:
 @time_options
 @scheduler_options
 @worker_options
-def command(sources: tuple[str, ...], **options: Any) -> int:
+@json_option
+def command(sources: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Print how many packets all sources hold together, or how many of them are of a time, or a filter selects.
 
     SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input). A capture that a
     dataset holds under two names counts once. With --filters, every expression of the file is counted in one
     pass, and printed on a line of its own: COUNT, a tab, and the expression, or ERROR, the expression and
-    what is wrong with it.
+    what is wrong with it. With --json the number is {"packets": N}, and lines are a list of such records.
 
     \b
     pcap2arrow count dataset
@@ -41,11 +45,11 @@ def command(sources: tuple[str, ...], **options: Any) -> int:
     scheduling["scheduler"] = scheduling["scheduler"] or "threads"
     chosen = chosen_filters(**options)
     if chosen.one is None and chosen.lines is None:
-        return _count_all(sources, times)
-    return _count_selected(sources, times, chosen, scheduling)
+        return _count_all(sources, times, as_json=as_json)
+    return _count_selected(sources, times, chosen, scheduling, as_json=as_json)
 
 
-def _count_all(sources: tuple[str, ...], times: Times) -> int:
+def _count_all(sources: tuple[str, ...], times: Times, *, as_json: bool) -> int:
     from jobs.cli.output import complain
     from jobs.count import count
 
@@ -55,14 +59,19 @@ def _count_all(sources: tuple[str, ...], times: Times) -> int:
         counted = count_slices(sources, times)
     else:
         counted = count(sources)
-    click.echo(counted.packets)
+    _print_count(counted.packets, as_json=as_json)
     for error in counted.errors:
         complain(error)
     return 1 if counted.errors else 0
 
 
 def _count_selected(
-    sources: tuple[str, ...], times: Times, chosen: ChosenFilters, scheduling: dict[str, Any]
+    sources: tuple[str, ...],
+    times: Times,
+    chosen: ChosenFilters,
+    scheduling: dict[str, Any],
+    *,
+    as_json: bool,
 ) -> int:
     from jobs.cli.output import complain, complain_of_text
     from jobs.count import count_selected, counted_lines, filter_warnings
@@ -77,15 +86,34 @@ def _count_selected(
         counted = count_selected(sources, chosen.filters, **scheduling)
     for warning in filter_warnings(chosen.filters, counted.tally):
         complain(warning)
-    lines = counted_lines(chosen.lines or [], counted.tally)
     if chosen.one is not None:
         wrong = counted.tally.refusal(0)
         if wrong is not None:
             complain_of_text(wrong)
             return 2
-        click.echo(counted.tally.packets[0])
-    for line in lines:
-        click.echo(line)
+        _print_count(counted.tally.packets[0], as_json=as_json)
+    lines = counted_lines(chosen.lines or [], counted.tally)
+    if chosen.lines is not None:
+        _print_lines(lines, as_json=as_json)
     for error in counted.errors:
         complain(error)
-    return 1 if counted.errors or any(line.startswith("ERROR") for line in lines) else 0
+    return 1 if counted.errors or any(line.error is not None for line in lines) else 0
+
+
+def _print_count(packets: int, *, as_json: bool) -> None:
+    from jobs.cli.output import print_json_line
+
+    if as_json:
+        print_json_line({"packets": packets})
+    else:
+        click.echo(packets)
+
+
+def _print_lines(lines: Sequence[CountedLine], *, as_json: bool) -> None:
+    from jobs.cli.output import print_json_list
+
+    if as_json:
+        print_json_list(dataclasses.asdict(line) for line in lines)
+    else:
+        for line in lines:
+            click.echo(str(line))
