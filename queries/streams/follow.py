@@ -83,7 +83,8 @@ class Followed:
 def follow(packets: Packets, rules: Rules, *, one_by_one: bool = False) -> Followed:
     """Find the streams of all flows, and what belongs to them; ``one_by_one`` takes the slow way for all of them."""
     plain = _Plain(packets, rules)
-    plain.leave(one_by_one=one_by_one)
+    odd = plain.odd_flows()
+    plain.leave(odd | one_by_one)
     streams, writes = plain.streams(), plain.writes()
     tracker = _tracked(packets, rules, plain.left, plain.closing)
     if tracker.tracks:
@@ -92,6 +93,18 @@ def follow(packets: Packets, rules: Rules, *, one_by_one: bool = False) -> Follo
         writes = _joined(writes, more_writes)
     streams, writes = _in_order(packets, streams, _within(rules, writes))
     return Followed(streams, writes, np.array(tracker.ignored, np.int64))
+
+
+def follow_at_once(packets: Packets, rules: Rules, pair: NDArray[np.uint64]) -> tuple[Followed, Ints]:
+    """Find the streams of flows that need no look at their octets, and which flows are left for that.
+
+    Those with an equal ``pair``, both directions of a connection, are left together.
+    """
+    plain = _Plain(packets, rules)
+    odd = plain.odd_flows()
+    plain.leave(np.isin(pair, pair[odd]) if odd.any() else odd)
+    streams, writes = _in_order(packets, plain.streams(), _within(rules, plain.writes()))
+    return Followed(streams, writes, np.empty(0, np.int64)), plain.left
 
 
 def _joined(a: Any, b: Any) -> Any:
@@ -134,6 +147,7 @@ class _Plain:
         self._bounds = packets.bounds if rules.as_tcpflow else self._episodes()
         self._count = len(self._bounds) - 1
         self._flow = np.repeat(np.arange(self._count), np.diff(self._bounds))
+        self._of_flow = np.searchsorted(packets.bounds, self._bounds[:-1], side="right") - 1
         self.odd = np.zeros(self._count, np.bool_)
         opens = (packets.length > 0) | (self._syn & ~self._fin if rules.as_tcpflow else self._syn)
         self.first = self._first_row(opens)
@@ -160,14 +174,16 @@ class _Plain:
         more = after[begins & (packets.length[after] == 0)]
         return np.union1d(packets.bounds, more) if len(more) else packets.bounds
 
-    def leave(self, *, one_by_one: bool) -> None:
-        """Leave flows of which any episode is odd, or all flows."""
-        of_flow = np.searchsorted(self._packets.bounds, self._bounds[:-1], side="right") - 1
-        odd = np.full(self._packets.flows, one_by_one)
-        odd[of_flow[self.odd]] = True
-        self.left = np.flatnonzero(odd)
-        self.odd = odd[of_flow]
-        self._of_flow = of_flow
+    def odd_flows(self) -> Mask:
+        """The flows of which any episode is odd."""
+        odd = np.zeros(self._packets.flows, np.bool_)
+        odd[self._of_flow[self.odd]] = True
+        return odd
+
+    def leave(self, flows: Mask) -> None:
+        """Leave these flows to others."""
+        self.left = np.flatnonzero(flows)
+        self.odd = flows[self._of_flow]
 
     def _later_syn(self) -> Ints:
         """Rows of SYN behind the first packet, but for mere repetitions, which change nothing."""
@@ -330,7 +346,8 @@ def _new_octets(flow: Ints, start: Ints, length: Ints) -> Ints:
     width = np.maximum.reduceat(end, firsts)
     base = np.repeat(np.cumsum(width) - width, np.diff(np.append(firsts, len(flow))))
     known = np.append(0, np.maximum.accumulate(base + end)[:-1])
-    return np.clip(base + end - np.maximum(base + start, known), 0, None)
+    added: Ints = np.clip(base + end - np.maximum(base + start, known), 0, None)
+    return added
 
 
 def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints) -> Tracker:

@@ -36,7 +36,10 @@ _WRITTEN_OCTETS = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """Tables of a bucket with so many ``streams``, in files that begin with ``stem``; what they say in all."""
+    """Tables of a bucket with so many ``streams``, in files that begin with ``stem``; what they say in all.
+
+    ``contradictory`` are streams of which the table does not know yet that they contradict themselves.
+    """
 
     stem: str
     streams: int
@@ -44,6 +47,7 @@ class Partial:
     octets: int = 0
     missing: int = 0
     conflicts: int = 0
+    contradictory: tuple[int, ...] = ()
 
     def path(self, table: str) -> str:
         """The file of a table."""
@@ -203,6 +207,9 @@ class Whole:
         changed = [pl.Series("stream", self.numbers[at][stream].astype(np.uint64))]
         if table == STREAMS:
             changed.append(pl.Series("connection", self.connections[at][stream].astype(np.uint64)))
+            if self.partials[at].contradictory:
+                conflict = np.isin(stream, self.partials[at].contradictory)
+                changed.append(pl.Series("conflict", rows["conflict"].to_numpy() | conflict))
             if self.names:
                 known = self.names[at]
                 changed.append(pl.Series("name", [known.get(each) for each in stream.tolist()], pl.String))
