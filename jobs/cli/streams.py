@@ -106,6 +106,7 @@ def command(
     pcap2arrow streams dataset --tables tables/ --octets --scheduler processes --workers 8 --temp-dir /scratch
     """
     from jobs.cli.output import complain, print_json_line
+    from jobs.own_process import keep_memory
     from jobs.progress import watch_steps
     from jobs.sources import fitting_scheduler
     from jobs.streams import write_streams
@@ -119,6 +120,7 @@ def command(
     chosen = chosen_filters(**filters)
     if chosen.lines is not None:
         raise click.UsageError("--filters: streams are of one filter: -f")
+    keep_memory()
     with watch_steps(as_json=as_json) as watch:
         report = write_streams(
             sources,
