@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,6 +22,7 @@ from pcap2arrow.savefile.source import open_source
 Ints = NDArray[np.int64]
 
 _INLINE, _PREFIX = 12, 4  # octets that a view holds itself, and what stands before them
+_READING = threading.Lock()
 _WINDOW = 32 << 20
 """Octets of a capture that are read at once."""
 
@@ -49,9 +52,18 @@ Source = Callable[[NDArray[np.uint64], Ints], Iterator[Taken]]
 """What reads octets of packets that are at some places, as many of each as are told."""
 
 
+def read_octets(dataset: Dataset, file: DataFile, **settings: Any) -> pl.DataFrame:
+    """The same as :func:`~pcap2arrow.reading.files.read_frame`, in one thread of a process at a time.
+
+    All octets of a file are in memory meanwhile, more than all else takes; Polars itself uses several processors.
+    """
+    with _READING:
+        return read_frame(dataset, file, **settings)
+
+
 def of_file(dataset: Dataset, file: DataFile, at: NDArray[np.uint64], length: Ints) -> Iterator[Taken]:
     """Octets of a file's packets with these frame numbers.  Raises DatasetError where some are missing."""
-    found = read_frame(dataset, file, columns=["frame_number", "rest"])
+    found = read_octets(dataset, file, columns=["frame_number", "rest"])
     frames = found["frame_number"].to_numpy()
     rows = np.searchsorted(frames, at)
     if len(at) and not np.array_equal(frames[np.minimum(rows, len(frames) - 1)], at):

@@ -224,7 +224,8 @@ def _settings(schema: pa.Schema) -> dict[str, Any]:
     numbers = [
         field.name
         for field in schema
-        if (pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type)) and field.name not in repeated
+        if (pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type))
+        and field.name not in repeated
     ]
     return {
         "compression": "zstd",

@@ -30,7 +30,7 @@ from queries.exports import FilterSelection
 from queries.filters.compiled import Filter
 from queries.fragments.collection import Fragments
 from queries.fragments.headers import is_fragment
-from queries.streams.octets import Source, of_capture, of_file
+from queries.streams.octets import Source, of_capture, of_file, read_octets
 from queries.streams.packets import AT, COLUMNS, HEADER_LEN, PLACE, TURN
 
 CHOSEN, OF_FRAGMENTS = "chosen", "of_fragments"
@@ -185,6 +185,9 @@ def _of_file(
     read = partial(read_frame, dataset, file, rows=rows)
     held = reading.fragments is not None and nulls(dataset, file, "frag_key") != file.rows
     if reading.apart:
+        of_octets = partial(read_octets, dataset, file, rows=rows)
+        if held and reading.fragments is not None:
+            _hold(of_octets, number, reading)
         yield _apart(read, number, reading, with_fragments=held)
         return
     where = None if held or reading.flagged else reading.where
@@ -193,15 +196,20 @@ def _of_file(
     yield _kept(found, mask, number, reading)
 
 
+def _hold(read: Callable[..., pl.DataFrame], number: int, reading: Reading) -> None:
+    """Hold fragments of a file, those that may be of TCP."""
+    assert reading.fragments is not None
+    may_be = is_fragment() & ((pl.col("ip_version") != 4) | (pl.col("ip_proto") == IPProtocol.TCP.value))
+    found = read(columns=[*dict.fromkeys([*reading.fragments.reads, *_TIMES])], where=may_be)
+    reading.fragments.add(ordered(found, number, reading.fragments.reads))
+
+
 def _apart(
     read: Callable[..., pl.DataFrame], number: int, reading: Reading, *, with_fragments: bool
 ) -> pl.DataFrame:
-    """Packets of a file without their octets; fragments are held, those that may be of TCP."""
+    """Packets of a file without their octets, and without fragments."""
     where = reading.where if reading.where is not None else pl.lit(True)
-    if with_fragments and reading.fragments is not None:
-        may_be = is_fragment() & ((pl.col("ip_version") != 4) | (pl.col("ip_proto") == IPProtocol.TCP.value))
-        held = read(columns=[*dict.fromkeys([*reading.fragments.reads, *_TIMES])], where=may_be)
-        reading.fragments.add(ordered(held, number, reading.fragments.reads))
+    if with_fragments:
         where &= ~is_fragment()
     columns = [name for name in reading.columns if name != "rest"]
     found = read(columns=[*dict.fromkeys([*columns, "irregular", *_TIMES])], where=where)
