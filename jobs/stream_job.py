@@ -15,8 +15,8 @@ import polars as pl
 from jobs.count import filter_warnings
 from jobs.executors import run_all
 from jobs.stream_apart import Answer, finish, hand_out, hold_fragments, lay_out
-from jobs.stream_tasks import Outputs, Parted, part_packets, put_together
-from jobs.streams import Progress, Sizes, StreamsReport, Watcher
+from jobs.stream_tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
+from jobs.streams import Progress, Sizes, StreamsReport, Watcher, empty
 from pcap2arrow.conversion.capture import join_parts, scan_part
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.conversion.plan import Unit
@@ -52,7 +52,19 @@ class Job:
     watch: Watcher
 
     def run(self, tables: str | None) -> StreamsReport:
-        """Write files and tables, these to the folder ``tables``; see :func:`~jobs.streams.write_streams`."""
+        """Write files and tables, these to the folder ``tables``; see :func:`~jobs.streams.write_streams`.
+
+        Octets that turn out to be damaged where headers are not are left out, with all of their part: from the start.
+        """
+        try:
+            return self._streams(tables, may_be_apart=True)
+        except SOURCE_ERRORS:
+            for folder in (self.outputs.temporary, self.outputs.folder):
+                if folder is not None:
+                    empty(folder)
+            return self._streams(tables, may_be_apart=False)
+
+    def _streams(self, tables: str | None, *, may_be_apart: bool) -> StreamsReport:
         reading = Reading(
             columns=self._columns(),
             chosen=self.chosen,
@@ -61,7 +73,7 @@ class Job:
             defrag=self.rules.defrag and not self.rules.as_tcpflow,
         )
         found = list(enumerate(parts(self.sources, reading, units=self._units)))
-        reading.apart = self._can_be_apart([part for _, part in found])
+        reading.apart = may_be_apart and self._can_be_apart([part for _, part in found])
         parted, parts_ = self._part(found, reading)
         warnings = _filter_warnings(reading, parted)
         errors = tuple(error for each in parted for error in each.errors)

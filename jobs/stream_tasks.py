@@ -21,6 +21,9 @@ from queries.streams.reading import Part, Reading
 from queries.streams.rules import Rules
 from queries.streams.spill import Parting, Piece, Spill, memory, parted_again
 
+SOURCE_ERRORS = FormatError, SourceError, LimitError, DatasetError
+"""What is wrong with one source, and leaves others alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
@@ -78,7 +81,7 @@ def part_packets(
             try:
                 for frame in part.frames(reading):
                     _add(frame, number, reading, rules, columns, spill)
-            except (FormatError, SourceError, LimitError, DatasetError) as error:
+            except SOURCE_ERRORS as error:
                 reading.errors.append(str(error))
     tally = None if reading.selection is None else reading.selection.tally
     octets = sum(part.octets or 0 for _, part in parts)

@@ -148,12 +148,18 @@ def _emptied_on_failure(folder: str | None) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for entry in Path(folder).iterdir() if folder is not None else ():
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
+        if folder is not None:
+            empty(folder)
         raise
+
+
+def empty(folder: str) -> None:
+    """Delete all that is in a folder."""
+    for entry in Path(folder).iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def make_empty(folder: str) -> None:
