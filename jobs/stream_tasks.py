@@ -5,7 +5,7 @@ Tasks can run anywhere that reaches the sources and the folders; what they retur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,14 @@ from pcap2arrow.errors import DatasetError, FormatError, LimitError, SourceError
 from queries.select import Tally
 from queries.streams.bucket import Bucket
 from queries.streams.naming import Template
-from queries.streams.packets import segments
+from queries.streams.packets import PART, located, segments
 from queries.streams.partial import Partial, write_partial
 from queries.streams.reading import Part, Reading
 from queries.streams.rules import Rules
 from queries.streams.spill import Parting, Piece, Spill, memory, parted_again
+
+SOURCE_ERRORS = FormatError, SourceError, LimitError, DatasetError
+"""What is wrong with one source, and leaves others alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,10 @@ class Outputs:
         """What a file is called until it has its name."""
         return f"{bucket}.{stream}"
 
+    def numbers(self, name: str, bucket: Bucket, given: Mapping[int, str] | None) -> Mapping[int, str]:
+        """What files of a bucket's streams are called for the time being, unless names are ``given``."""
+        return given or {each: self.number(name, each) for each in bucket.opened().tolist()}
+
 
 @dataclass(frozen=True, slots=True)
 class Parted:
@@ -61,29 +68,39 @@ class Parted:
 
 
 def part_packets(
-    parts: Sequence[Part],
+    parts: Sequence[tuple[int, Part]],
     begin: Callable[[], Reading],
     parting: Parting,
     path: str | None,
     rules: Rules,
     columns: tuple[str, ...],
 ) -> Parted:
-    """Part the TCP packets of some parts into buckets: in memory, or in a new file."""
+    """Part the TCP packets of some parts, which have numbers, into buckets: in memory, or in a new file."""
     reading = begin()
     with Spill(parting, None if path is None else Path(path)) as spill:
-        for part in parts:
+        for number, part in parts:
             try:
                 for frame in part.frames(reading):
-                    found = segments(frame, rules).select(columns)
-                    if len(found):
-                        spill.add(found)
-            except (FormatError, SourceError, LimitError, DatasetError) as error:
+                    _add(frame, number, reading, rules, columns, spill)
+            except SOURCE_ERRORS as error:
                 reading.errors.append(str(error))
     tally = None if reading.selection is None else reading.selection.tally
-    octets = sum(part.octets or 0 for part in parts)
-    fragments = tuple(_fragments(reading, path))
+    octets = sum(part.octets or 0 for _, part in parts)
     told = tuple(reading.errors), tally, tuple(reading.warnings)
-    return Parted(tuple(spill.pieces), fragments, octets, *told)
+    return Parted(tuple(spill.pieces), tuple(_fragments(reading, path)), octets, *told)
+
+
+def _add(
+    frame: pl.DataFrame, number: int, reading: Reading, rules: Rules, columns: tuple[str, ...], spill: Spill
+) -> None:
+    if reading.apart:
+        found = located(frame).with_columns(pl.lit(number, pl.UInt32).alias(PART)).select(columns)
+        if len(found):
+            spill.add_apart(found)
+        return
+    found = segments(frame, rules).select(columns)
+    if len(found):
+        spill.add(found)
 
 
 def _fragments(reading: Reading, path: str | None) -> Iterator[str | pl.DataFrame]:
@@ -105,7 +122,7 @@ def put_together(
     found = []
     for number, some in enumerate(_fitting(pieces, schema, rules, outputs, name, most)):
         bucket = Bucket.of_pieces(some, schema, rules)
-        found.append(_write(f"{name}-{number}", bucket, outputs))
+        found.append(write_bucket(f"{name}-{number}", bucket, outputs))
     return found
 
 
@@ -120,11 +137,11 @@ def _fitting(
     path.unlink()
 
 
-def _write(name: str, bucket: Bucket, outputs: Outputs) -> Partial:
+def write_bucket(name: str, bucket: Bucket, outputs: Outputs) -> Partial:
+    """Write the streams of a bucket: files and tables."""
     given = bucket.names(outputs.template) if outputs.final else None
     if outputs.folder is not None:
-        numbers = given or {each: outputs.number(name, each) for each in bucket.opened().tolist()}
-        bucket.write_files(numbers, Path(outputs.folder))
+        bucket.write_files(outputs.numbers(name, bucket, given), Path(outputs.folder))
     return write_partial(
         bucket, str(Path(outputs.temporary, name)), outputs.tables, given=given, hashes=outputs.hashes
     )

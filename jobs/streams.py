@@ -5,30 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.executors import THREADS, open_executor, run_all
-from pcap2arrow.errors import ExportError, UsageError
+from jobs.executors import THREADS, open_executor
+from pcap2arrow.errors import UsageError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-    import polars as pl
-
-    from jobs.stream_tasks import Outputs, Parted
-    from pcap2arrow.conversion.plan import Unit
-    from pcap2arrow.inputs import Input
     from queries.filters.compiled import Filter
     from queries.streams.naming import Template
-    from queries.streams.partial import Partial, Whole
-    from queries.streams.reading import Part, Reading
     from queries.streams.rules import Rules
-    from queries.streams.spill import Piece
 
 TABLES = ("streams", "segments", "gaps")
 """Tables that can be written, each to a Parquet file of its name; with HTTP, ``http`` is one more."""
@@ -108,6 +97,7 @@ def write_streams(
 
     Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources and targets.
     """
+    from jobs.stream_job import Job
     from jobs.stream_tasks import Outputs
     from queries.streams.naming import Template
 
@@ -132,7 +122,7 @@ def write_streams(
         open_executor(scheduler, workers) as (executor, workers),
     ):
         outputs = Outputs(scratch, folder, wanted, template, hashes)
-        job = _Job(
+        job = Job(
             list(sources), rules, chosen, outputs, executor, workers, scheduler == THREADS, sizes, watch
         )
         return job.run(tables)
@@ -158,207 +148,18 @@ def _emptied_on_failure(folder: str | None) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for entry in Path(folder).iterdir() if folder is not None else ():
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
+        if folder is not None:
+            empty(folder)
         raise
 
 
-@dataclass(slots=True)
-class _Job:
-    sources: list[str | os.PathLike[str]]
-    rules: Rules
-    chosen: Filter | None
-    outputs: Outputs
-    executor: Executor
-    workers: int
-    in_process: bool
-    sizes: Sizes
-    watch: Watcher
-
-    def run(self, tables: str | None) -> StreamsReport:
-        from queries.streams.partial import Whole
-        from queries.streams.reading import Reading, parts
-
-        reading = Reading(
-            columns=self._columns(),
-            chosen=self.chosen,
-            where=_is_tcp(self.rules),
-            views=True,
-            defrag=self.rules.defrag and not self.rules.as_tcpflow,
-        )
-        parted = self._part(list(parts(self.sources, reading, units=self._units)), reading)
-        told = (warning for each in parted for warning in each.warnings)
-        warnings = (*_filter_warnings(reading, parted), *told)
-        errors = tuple(error for each in parted for error in each.errors)
-        partials = self._put_together([piece for each in parted for piece in each.pieces])
-        if partials:
-            self._finish(Whole(partials), tables)
-        return _report(partials, warnings, errors)
-
-    def _columns(self) -> tuple[str, ...]:
-        from queries.streams.packets import COLUMNS, NAMING
-
-        needed = ("time", *self.outputs.template.columns)
-        left_out = {"frame_len", *NAMING} - set(needed)
-        return tuple(each for each in COLUMNS if each not in left_out)
-
-    def _schema(self) -> pl.Schema:
-        """Columns of segments, without what they carried."""
-        from pcap2arrow.reading.api import polars_schema
-        from queries.streams.packets import segments
-        from queries.streams.reading import ordered
-
-        empty = polars_schema().to_frame()
-        return segments(ordered(empty, 0, self._columns()), self.rules).drop("caplen", "payload").schema
-
-    def _units(self, found: Input) -> Sequence[Unit]:
-        """The units of a capture that more than one task reads, from a first look at where its records are."""
-        from pcap2arrow.conversion.capture import join_parts, scan_part
-        from pcap2arrow.conversion.options import Options
-        from pcap2arrow.conversion.scan import block_count, ranges
-        from pcap2arrow.savefile.source import stamp
-        from queries.streams.reading import stored_octets
-
-        octets = stored_octets(found)
-        options = Options(block=self.sizes.task)
-        blocks = block_count(octets or 0, options.block)
-        if blocks < 2 or self.workers < 2:
-            return ()
-        before = stamp(found.path)
-        tasks = [partial(scan_part, found, first, last, options) for first, last in ranges(blocks, blocks)]
-        scans = list(run_all(self.executor, self.workers, tasks))
-        return join_parts(found, before, scans, options).plan.units
-
-    def _part(self, parts: Sequence[Part], reading: Reading) -> list[Parted]:
-        """The first round: packets into buckets."""
-        from jobs.stream_tasks import part_packets
-        from queries.streams.spill import Parting
-
-        known = sum(part.octets or 0 for part in parts)
-        total = None if any(part.octets is None for part in parts) else known
-        expected = known if total is not None else max(known, self.sizes.unknown)
-        buckets = min(max(-(-expected // self.sizes.bucket), 1), self.sizes.most_buckets)
-        parting = Parting.into(1 if self.rules.as_tcpflow else buckets)
-        in_memory = buckets == 1 and self.in_process
-        columns = (*self._schema().names(), "payload")
-        tasks = []
-        for number, some in enumerate(
-            _batches([part for part in parts if not part.is_last], self.sizes.task)
-        ):
-            path = None if in_memory else str(Path(self.outputs.temporary, f"{number}.packets"))
-            tasks.append(partial(part_packets, some, reading.again, parting, path, self.rules, columns))
-        done, found = 0, []
-        for each in run_all(self.executor, self.workers, tasks):
-            done += each.octets
-            found.append(each)
-            for held in each.fragments:
-                self._take(reading, held)
-            self.watch(Progress("read", done, total))
-        last = [part for part in parts if part.is_last]
-        path = None if in_memory else str(Path(self.outputs.temporary, "fragments.packets"))
-        return [*found, part_packets(last, lambda: reading, parting, path, self.rules, columns)]
-
-    def _take(self, reading: Reading, held: str | pl.DataFrame) -> None:
-        """Gather fragments that a task held: what they make may be of several captures."""
-        import polars as pl
-
-        assert reading.fragments is not None
-        if isinstance(held, str):
-            reading.fragments.take(pl.read_ipc(held))
-            Path(held).unlink()
+def empty(folder: str) -> None:
+    """Delete all that is in a folder."""
+    for entry in Path(folder).iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
         else:
-            reading.fragments.take(held)
-
-    def _put_together(self, pieces: Sequence[Piece]) -> list[Partial]:
-        """The second round: streams of each bucket."""
-        from jobs.stream_tasks import put_together
-
-        buckets: dict[int, list[Piece]] = {}
-        for piece in pieces:
-            buckets.setdefault(piece.bucket, []).append(piece)
-        schema = self._schema()
-        tasks = [
-            partial(put_together, str(number), some, schema, self.rules, self.outputs, self.sizes.memory)
-            for number, some in sorted(buckets.items())
-        ]
-        found: list[Partial] = []
-        for done, each in enumerate(run_all(self.executor, self.workers, tasks), 1):
-            found += each
-            self.watch(Progress("write", done, len(tasks)))
-        return found
-
-    def _finish(self, whole: Whole, tables: str | None) -> None:
-        """The last round: number and name all streams, and write their tables."""
-        if not self.outputs.final:
-            self._rename(whole)
-        for table in self.outputs.tables:
-            try:
-                whole.write(table, Path(str(tables), f"{table}.parquet"))
-            except OSError as error:
-                raise ExportError(f"{tables}: {error.strerror}") from error
-
-    def _rename(self, whole: Whole) -> None:
-        folder = Path(self.outputs.folder) if self.outputs.folder is not None else None
-        for bucket, stream, name in whole.name(self.outputs.template):
-            if folder is not None:
-                _move(
-                    folder / self.outputs.number(Path(whole.partials[bucket].stem).name, stream),
-                    folder / name,
-                )
-
-
-def _move(source: Path, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(target)
-    except OSError as error:
-        raise ExportError(f"{target}: {error.strerror}") from error
-
-
-def _batches(parts: Sequence[Part], octets: int) -> Iterator[list[Part]]:
-    """Parts that one task reads: about so many octets, or one where that is not known."""
-    batch: list[Part] = []
-    held = 0
-    for part in parts:
-        size = octets if part.octets is None else part.octets
-        if batch and held + size > octets:
-            yield batch
-            batch, held = [], 0
-        batch.append(part)
-        held += size
-    if batch:
-        yield batch
-
-
-def _is_tcp(rules: Rules) -> pl.Expr:
-    from queries.streams.packets import is_tcp
-
-    return is_tcp(rules)
-
-
-def _filter_warnings(reading: Reading, parted: Sequence[Parted]) -> tuple[str, ...]:
-    """What is wrong with the filter.  Raises FilterError where it means nothing on any packet."""
-    from jobs.count import filter_warnings
-    from queries.select import total
-
-    if reading.selection is None:
-        return ()
-    tally = total([each.tally for each in parted if each.tally is not None], 1)
-    refusal = tally.refusal(0)
-    if refusal is not None:
-        raise refusal
-    return tuple(filter_warnings(reading.selection.filters, tally))
-
-
-def _report(partials: Sequence[Partial], warnings: tuple[str, ...], errors: tuple[str, ...]) -> StreamsReport:
-    sums = {
-        name: sum(getattr(each, name) for each in partials)
-        for name in ("streams", "files", "octets", "missing", "conflicts")
-    }
-    return StreamsReport(**sums, warnings=warnings, errors=errors)
+            entry.unlink(missing_ok=True)
 
 
 def make_empty(folder: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -106,8 +107,8 @@ def command(
     pcap2arrow streams dataset --tables tables/ --octets --scheduler processes --workers 8 --temp-dir /scratch
     """
     from jobs.cli.output import complain, print_json_line
+    from jobs.own_process import keep_memory, keep_polars_memory
     from jobs.progress import watch_steps
-    from jobs.sources import fitting_scheduler
     from jobs.streams import write_streams
     from queries.streams.naming import Template
     from queries.streams.rules import Rules
@@ -116,6 +117,9 @@ def command(
         raise click.UsageError("nothing to write: name a folder with -o, or with --tables")
     if octets and tables is None:
         raise click.UsageError("--octets: name a folder with --tables")
+    keep_polars_memory()
+    keep_memory()
+    all_octets = hashes or octets or compat is not None
     chosen = chosen_filters(**filters)
     if chosen.lines is not None:
         raise click.UsageError("--filters: streams are of one filter: -f")
@@ -131,7 +135,7 @@ def command(
             octets=octets,
             with_http=extract == "http",
             function=function,
-            scheduler=scheduler or fitting_scheduler(sources, workers),
+            scheduler=scheduler or _fitting_scheduler(sources, workers, all_octets=all_octets),
             workers=workers,
             temporary=temporary,
             watch=watch,
@@ -147,3 +151,15 @@ def command(
             f"{report.octets} octets, {report.missing} missing"
         )
     return 1 if report.errors else 0
+
+
+_FEW_WORKERS = 4
+
+
+def _fitting_scheduler(sources: Sequence[str], workers: int | None, *, all_octets: bool) -> str:
+    """Threads for a few workers: processes take longer to start, and are better off only where all octets are held."""
+    from jobs.executors import THREADS, processors
+    from jobs.sources import fitting_scheduler
+
+    few = (workers or processors()) <= _FEW_WORKERS
+    return THREADS if few and not all_octets else fitting_scheduler(sources, workers)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pcap2arrow.arrays import gather
+from queries.filters.machine.frames import Slices
 from queries.streams.follow import Followed, Writes
 from queries.streams.overlap import Pieces, pieces
 from queries.streams.packets import Packets
@@ -47,7 +48,14 @@ class Assembly:
 
 
 def assemble(packets: Packets, followed: Followed, rules: Rules) -> Assembly:
-    """Decide which segment each octet of each stream is taken from."""
+    """Decide which segment each octet of each stream is taken from, and find streams that contradict themselves."""
+    assembly, crowd = lay_out(followed, rules)
+    assembly.conflict[crowd.conflicts(packets.payload.take(crowd.row))] = True
+    return assembly
+
+
+def lay_out(followed: Followed, rules: Rules) -> tuple[Assembly, Crowd]:
+    """The same without a look at octets, for which no stream contradicts itself yet; and what it takes to find out."""
     writes, count = followed.writes, len(followed.streams)
     size = np.zeros(count, np.int64)
     kept = writes.length > 0
@@ -56,10 +64,8 @@ def assemble(packets: Packets, followed: Followed, rules: Rules) -> Assembly:
     begins = base[writes.stream] + writes.place
     found = pieces(begins, writes.length, rules.overlap)
     stream = writes.stream[found.segment]
-    conflict = np.zeros(count, np.bool_)
-    conflict[writes.stream[_contradicted(packets, writes, begins, found)]] = True
     start = found.start - base[stream]
-    return Assembly(
+    assembly = Assembly(
         stream=stream,
         start=start,
         end=found.end - base[stream],
@@ -67,36 +73,67 @@ def assemble(packets: Packets, followed: Followed, rules: Rules) -> Assembly:
         skipped=start - writes.place[found.segment],
         bounds=np.searchsorted(stream, np.arange(count + 1)),
         size=size,
-        conflict=conflict,
+        conflict=np.zeros(count, np.bool_),
     )
+    return assembly, _crowd(writes, begins, found)
 
 
-def _contradicted(packets: Packets, writes: Writes, begins: Ints, found: Pieces) -> Ints:
-    """The segments that say something else than what was taken at their places.
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Segments that share places with others; arrays have a value per segment.
 
-    Those that overlap others without a difference are all equal to that, so that nothing else needs to be compared.
+    Segment k is of packet ``row`` and stream ``stream``, and has ``length`` octets from ``begin`` on, on the line of
+    numbers on which ``pieces`` say what was taken.
     """
-    crowded = found.crowded
-    if not len(crowded):
-        return crowded
-    source = packets.payload.starts[writes.row]
-    begin, length = begins[crowded], writes.length[crowded]
-    first = np.searchsorted(found.end, begin, side="right")
-    stop = np.searchsorted(found.start, begin + length)
-    crossed = np.zeros(len(found) + 1, np.int64)
-    np.add.at(crossed, first, 1)
-    np.add.at(crossed, stop, -1)
-    shared = np.cumsum(crossed[:-1]) > 0
-    start, end = found.start[shared], found.end[shared]
-    segment = found.segment[shared]
-    taken = _gathered(packets.payload.data, source[segment] + start - begins[segment], end - start)
-    held = np.append(0, np.cumsum(end - start))
-    at = (np.cumsum(shared) - 1)[first]
-    content = np.frombuffer(taken.buffers()[2], np.uint8)
-    there = _gathered(content, held[at] + begin - start[at], length)
-    said = _gathered(packets.payload.data, source[crowded], length)
-    differ: NDArray[np.bool_] = ~pc.equal(there, said).to_numpy(zero_copy_only=False)
-    return crowded[differ]
+
+    stream: Ints
+    row: Ints
+    begin: Ints
+    length: Ints
+    pieces: Pieces
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def conflicts(self, payload: Slices) -> Ints:
+        """The streams of segments that say something else than what was taken at their places.
+
+        Segments that overlap others without a difference are all equal to that, so that nothing else needs to be
+        compared.  ``payload`` is what each segment's packet carried.
+        """
+        if not len(self):
+            return self.stream
+        found = self.pieces
+        first = np.searchsorted(found.end, self.begin, side="right")
+        stop = np.searchsorted(found.start, self.begin + self.length)
+        crossed = np.zeros(len(found) + 1, np.int64)
+        np.add.at(crossed, first, 1)
+        np.add.at(crossed, stop, -1)
+        shared = np.cumsum(crossed[:-1]) > 0
+        start, end, segment = found.start[shared], found.end[shared], found.segment[shared]
+        taken = _gathered(payload.data, payload.starts[segment] + start - self.begin[segment], end - start)
+        held = np.append(0, np.cumsum(end - start))
+        at = (np.cumsum(shared) - 1)[first]
+        content = np.frombuffer(taken.buffers()[2], np.uint8)
+        there = _gathered(content, held[at] + self.begin - start[at], self.length)
+        said = _gathered(payload.data, payload.starts, self.length)
+        differ = ~pc.equal(there, said).to_numpy(zero_copy_only=False)
+        return np.unique(self.stream[differ])
+
+
+def _crowd(writes: Writes, begins: Ints, found: Pieces) -> Crowd:
+    number = np.full(len(writes), -1)
+    number[found.crowded] = np.arange(len(found.crowded))
+    segment = number[found.segment]
+    here = segment >= 0
+    nothing = np.empty(0, np.int64)
+    return Crowd(
+        stream=writes.stream[found.crowded],
+        row=writes.row[found.crowded],
+        begin=begins[found.crowded],
+        length=writes.length[found.crowded],
+        pieces=Pieces(found.start[here], found.end[here], segment[here], nothing),
+    )
 
 
 def octets(packets: Packets, assembly: Assembly, pieces: slice) -> pa.Buffer:

@@ -11,10 +11,11 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from queries.filters.machine.frames import Slices
 from queries.streams import files, naming, tables
 from queries.streams.assembly import Assembly, assemble
 from queries.streams.follow import Followed, follow
-from queries.streams.packets import PLACE, TURN, Packets, grouped, in_order, order_of
+from queries.streams.packets import PLACE, TURN, Packets, grouped, in_order, sorted_by_order
 from queries.streams.rules import Rules
 from queries.streams.spill import Piece, read_pieces
 
@@ -41,11 +42,12 @@ class Bucket:
     @classmethod
     def of_pieces(cls, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules) -> Bucket:
         """Of pieces of such frames, at least one, that were parted (see :mod:`~queries.streams.spill`)."""
-        table, payload = read_pieces(pieces, schema)
-        order = order_of(table)
-        if order is not None:
-            table, payload = table[order], payload.take(order)
-        return cls._of(grouped(table, payload), rules)
+        return cls.of_table(*read_pieces(pieces, schema), rules)
+
+    @classmethod
+    def of_table(cls, table: pl.DataFrame, payload: Slices, rules: Rules) -> Bucket:
+        """Of a frame of segments and what these carried."""
+        return cls._of(grouped(*sorted_by_order(table, payload)), rules)
 
     @classmethod
     def _of(cls, packets: Packets, rules: Rules) -> Bucket:

@@ -1,7 +1,8 @@
 """From packets of flows to streams, and to the place of every segment in its stream.
 
-Most flows need no look at their packets one after another: nothing comes before their beginning or after their end.
-They are followed all at once, by sums over columns; the others by a :class:`~queries.streams.tracking.Tracker`.
+Most flows need no look at their packets one after another: nothing comes before their beginning or after their end,
+but for the SYN of another connection, which begins another episode of the flow.  They are followed all at once, by sums
+over columns; the others by a :class:`~queries.streams.tracking.Tracker`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from queries.streams.packets import FIN, RST, SYN, Packets
 from queries.streams.rules import Rules
-from queries.streams.tracking import Covered, Track, Tracker
+from queries.streams.tracking import Track, Tracker
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -82,15 +83,28 @@ class Followed:
 def follow(packets: Packets, rules: Rules, *, one_by_one: bool = False) -> Followed:
     """Find the streams of all flows, and what belongs to them; ``one_by_one`` takes the slow way for all of them."""
     plain = _Plain(packets, rules)
-    plain.odd |= one_by_one
+    odd = plain.odd_flows()
+    plain.leave(odd | one_by_one)
     streams, writes = plain.streams(), plain.writes()
-    tracker = _tracked(packets, rules, np.flatnonzero(plain.odd), plain.closing)
+    tracker = _tracked(packets, rules, plain.left, plain.closing)
     if tracker.tracks:
         more_streams, more_writes = _of_tracks(tracker.tracks, len(streams))
         streams = _joined(streams, more_streams)
         writes = _joined(writes, more_writes)
     streams, writes = _in_order(packets, streams, _within(rules, writes))
     return Followed(streams, writes, np.array(tracker.ignored, np.int64))
+
+
+def follow_at_once(packets: Packets, rules: Rules, pair: NDArray[np.uint64]) -> tuple[Followed, Ints]:
+    """Find the streams of flows that need no look at their octets, and which flows are left for that.
+
+    Those with an equal ``pair``, both directions of a connection, are left together.
+    """
+    plain = _Plain(packets, rules)
+    odd = plain.odd_flows()
+    plain.leave(np.isin(pair, pair[odd]) if odd.any() else odd)
+    streams, writes = _in_order(packets, plain.streams(), _within(rules, plain.writes()))
+    return Followed(streams, writes, np.empty(0, np.int64)), plain.left
 
 
 def _joined(a: Any, b: Any) -> Any:
@@ -117,19 +131,24 @@ def _within(rules: Rules, writes: Writes) -> Writes:
 
 
 class _Plain:
-    """Flows of one stream each: SYN at most at the beginning, no data after FIN or RST or before the beginning,
-    nothing too far off, no keep-alive.  ``odd`` are the flows of which that is not so.
+    """Episodes of flows, of one stream each: SYN at most at the beginning, no data after FIN or RST or before the
+    beginning, nothing too far off.  ``odd`` are the episodes of which that is not so.
+
+    Flow and episode are the same, unless another connection's SYN comes in the midst of a flow.
     """
 
     def __init__(self, packets: Packets, rules: Rules) -> None:
         self._packets = packets
         self._rules = rules
-        self._flow = packets.flow
         self._rows = np.arange(len(packets))
         self._syn = packets.flags & SYN != 0
         self._fin = packets.flags & FIN != 0
         self._rst = packets.flags & RST != 0
-        self.odd = np.zeros(packets.flows, np.bool_)
+        self._bounds = packets.bounds if rules.as_tcpflow else self._episodes()
+        self._count = len(self._bounds) - 1
+        self._flow = np.repeat(np.arange(self._count), np.diff(self._bounds))
+        self._of_flow = np.searchsorted(packets.bounds, self._bounds[:-1], side="right") - 1
+        self.odd = np.zeros(self._count, np.bool_)
         opens = (packets.length > 0) | (self._syn & ~self._fin if rules.as_tcpflow else self._syn)
         self.first = self._first_row(opens)
         self._active = self._rows >= self.first[self._flow]
@@ -141,6 +160,30 @@ class _Plain:
         self._close(ends)
         if rules.as_tcpflow:
             self._look_for_far_packets()
+
+    def _episodes(self) -> Ints:
+        """Where flows begin, and where a SYN has another sequence number than the flow's SYN before it; the end.
+
+        One with octets might repeat those of the connection before it: it is left in the midst, which is odd.
+        """
+        packets = self._packets
+        rows = np.flatnonzero(self._syn)
+        before, after = rows[:-1], rows[1:]
+        flow = np.searchsorted(packets.bounds, rows, side="right")
+        begins = (flow[1:] == flow[:-1]) & (packets.seq[after] != packets.seq[before])
+        more = after[begins & (packets.length[after] == 0)]
+        return np.union1d(packets.bounds, more) if len(more) else packets.bounds
+
+    def odd_flows(self) -> Mask:
+        """The flows of which any episode is odd."""
+        odd = np.zeros(self._packets.flows, np.bool_)
+        odd[self._of_flow[self.odd]] = True
+        return odd
+
+    def leave(self, flows: Mask) -> None:
+        """Leave these flows to others."""
+        self.left = np.flatnonzero(flows)
+        self.odd = flows[self._of_flow]
 
     def _later_syn(self) -> Ints:
         """Rows of SYN behind the first packet, but for mere repetitions, which change nothing."""
@@ -157,7 +200,7 @@ class _Plain:
 
     def _first_row(self, chosen: Mask) -> Ints:
         """The first chosen row of each flow; beyond all rows if there is none."""
-        first = np.full(self._packets.flows, _NEVER)
+        first = np.full(self._count, _NEVER)
         rows = np.flatnonzero(chosen)
         flows = self._flow[rows]
         is_first = np.ones(len(rows), np.bool_)
@@ -186,13 +229,13 @@ class _Plain:
         firsts = np.flatnonzero(is_first)
         origin = summed[firsts] - (step + before)[firsts]
         place = summed - np.repeat(origin, np.diff(np.append(firsts, len(data))))
-        self._places, self._lengths, self._data_flow = place, length, flow
-        self._backward = np.bincount(flow[step < 0], minlength=packets.flows)
-        far = np.abs(step) > rules.skip
-        self._mark(data[far | (place < 0) | ((step == -1) & (length == 1))])
-        self._with_data = np.zeros(packets.flows, np.bool_)
-        self._with_data[flow] = True
-        self._opening = np.full(packets.flows, -1)
+        keep_alive = (step == -1) & (length == 1)  # nothing is stored, nor is another octet expected next
+        kept = np.flatnonzero(~keep_alive) if keep_alive.any() else slice(None)
+        self._places, self._lengths, self._data_flow = place[kept], length[kept], flow[kept]
+        self._stored = data[kept]
+        self._backward = np.bincount(flow[(step < 0) & ~keep_alive], minlength=self._count)
+        self._mark(data[(np.abs(step) > rules.skip) | (place < 0)])
+        self._opening = np.full(self._count, -1)
         self._opening[flow[is_first]] = data[is_first]
 
     def _close(self, ends: Ints) -> None:
@@ -205,35 +248,42 @@ class _Plain:
         size = declared + self._syn[rows].astype(np.uint32)
         seen = self._seen()[flows]
         is_whole = seen == declared if self._rules.as_tcpflow else seen.astype(np.uint32) == size
-        self.closing = np.full(packets.flows, _NEVER)
+        self.closing = np.full(self._count, _NEVER)
         closes = flows[~with_fin | is_whole]
         self.closing[closes] = ends[closes]
-        self.end = np.full(packets.flows, -1)
+        self.end = np.full(self._count, -1)
         distance = (size - self._last_place()[flows].astype(np.uint32)).view(np.int32)
         self.end[flows] = np.where(with_fin, np.maximum(self._last_place()[flows] + distance, -1), -1)
         waiting = flows[with_fin & ~is_whole]
         if len(waiting):
             resets = self._first_row(self._active & self._rst)
             self.closing[waiting] = resets[waiting]
+        if self._bounds is not packets.bounds:
+            goes_on = np.isin(self._bounds[1:], packets.bounds, invert=True) & (self.closing == _NEVER)
+            self.closing[goes_on] = self._bounds[1:][goes_on] - 1
 
     def _last_place(self) -> Ints:
         """The place after the last segment that came, of each flow."""
-        last = np.zeros(self._packets.flows, np.int64)
+        last = np.zeros(self._count, np.int64)
         last[self._data_flow] = self._places + self._lengths
         return last
 
     def _farthest(self) -> Ints:
         """The place after the last octet of each flow."""
-        farthest = np.zeros(self._packets.flows, np.int64)
+        farthest = np.zeros(self._count, np.int64)
         np.maximum.at(farthest, self._data_flow, self._places + self._lengths)
         return farthest
 
     def _seen(self) -> Ints:
         """How many places of each flow there are octets for."""
-        seen = np.bincount(self._data_flow, self._lengths, self._packets.flows).astype(np.int64)
-        for flow in np.flatnonzero((self._backward > 0) & ~self.odd).tolist():
-            here = slice(*np.searchsorted(self._data_flow, [flow, flow + 1]))
-            seen[flow] = Covered.of(self._places[here], self._lengths[here]).octets
+        seen = np.bincount(self._data_flow, self._lengths, self._count).astype(np.int64)
+        chosen = np.flatnonzero(((self._backward > 0) & ~self.odd)[self._data_flow])
+        if len(chosen):
+            flow, start = self._data_flow[chosen], self._places[chosen]
+            order = np.lexsort((start, flow))
+            flow, start = flow[order], start[order]
+            seen[flow] = 0
+            np.add.at(seen, flow, _new_octets(flow, start, self._lengths[chosen][order]))
         return seen
 
     def _look_for_far_packets(self) -> None:
@@ -244,7 +294,7 @@ class _Plain:
             return
         before = np.searchsorted(self._data, rows) - 1
         flow = self._flow[rows]
-        known = np.append(self._data_flow, -1)[before] == flow  # of none before, the last one appended
+        known = np.append(self._flow[self._data], -1)[before] == flow  # of none before, the last one appended
         expected = np.where(known, np.append(self._end_seq, 0)[before], self._base[flow])
         distance = (packets.seq[rows] - expected.astype(np.uint32)).view(np.int32).astype(np.int64)
         is_first = rows == self.first[flow]
@@ -257,11 +307,11 @@ class _Plain:
 
     def streams(self) -> Streams:
         """The streams of the flows that are not odd."""
-        flows, bounds = self._flows, self._packets.bounds
+        flows, bounds = self._flows, self._bounds
         first, closing = self.first[flows], self.closing[flows]
         last = np.minimum(closing, bounds[flows + 1] - 1)
         return Streams(
-            flow=flows,
+            flow=self._of_flow[flows],
             first=first,
             last=last,
             closing=np.where(closing == _NEVER, -1, closing),
@@ -277,14 +327,27 @@ class _Plain:
 
     def writes(self) -> Writes:
         """What is written to them; ``stream`` is their number in :meth:`streams`."""
-        number = np.full(self._packets.flows, -1)
+        number = np.full(self._count, -1)
         number[self._flows] = np.arange(len(self._flows))
         stream = number[self._data_flow]
         here = stream >= 0
         place, length = self._places[here], self._lengths[here]
         if self._rules.as_tcpflow and self._rules.limit is not None:
             length = np.clip(self._rules.limit - place, 0, length)
-        return Writes(stream[here], place, length, self._data[here])
+        return Writes(stream[here], place, length, self._stored[here])
+
+
+def _new_octets(flow: Ints, start: Ints, length: Ints) -> Ints:
+    """How many places of each segment none before it has, of segments in the order of flow and place."""
+    is_first = np.ones(len(flow), np.bool_)
+    is_first[1:] = flow[1:] != flow[:-1]
+    firsts = np.flatnonzero(is_first)
+    end = start + length
+    width = np.maximum.reduceat(end, firsts)
+    base = np.repeat(np.cumsum(width) - width, np.diff(np.append(firsts, len(flow))))
+    known = np.append(0, np.maximum.accumulate(base + end)[:-1])
+    added: Ints = np.clip(base + end - np.maximum(base + start, known), 0, None)
+    return added
 
 
 def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints) -> Tracker:

@@ -57,6 +57,12 @@ NAMING = ("time", "eth_src", "eth_dst", "vlan_id")
 PAYLOAD = "payload"
 """The column of :func:`segments` with what they carried."""
 
+AT, PART, HEADER_LEN = "at", "part", "header_len"
+"""Columns that tell where octets are that were not read: at which place of which part, behind how long a header."""
+
+LENGTH = "payload_len"
+"""The column with how many octets segments carried, where these are apart."""
+
 PLACE, TURN = "place", "turn"
 """Columns that order packets of several captures: (``turn``, ``place``, ``frame_number``)."""
 
@@ -102,8 +108,21 @@ def segments(packets: pl.DataFrame, rules: Rules) -> pl.DataFrame:
             .bin.slice(0, pl.min_horizontal("payload_len", (seen - header_len).clip(0)))
             .alias(PAYLOAD)
         )
-        .drop("rest", "payload_len", "ip_proto", "l4_proto", "filter_len", "transport_offset")
+        .drop("rest", "payload_len", "ip_proto", "l4_proto", "filter_len", "transport_offset", strict=False)
         .collect()
+    )
+
+
+def located(packets: pl.DataFrame) -> pl.DataFrame:
+    """The same of packets whose octets are apart: :data:`LENGTH` of them, at :data:`AT`.
+
+    They have no ``rest``, but :data:`HEADER_LEN`: of headers that are cut it has to be known.
+    """
+    whole = pl.col(HEADER_LEN).is_null() | (
+        pl.col(HEADER_LEN).cast(pl.Int64) - pl.col("transport_offset") >= _TCP_HEADER
+    )
+    return packets.filter(whole).drop(
+        HEADER_LEN, "ip_proto", "l4_proto", "filter_len", "transport_offset", "caplen", strict=False
     )
 
 
@@ -122,6 +141,12 @@ def order_of(table: pl.DataFrame) -> NDArray[np.int64] | None:
     if (later | (same_turn & same_place & (frame[1:] > frame[:-1]))).all():
         return None
     return np.lexsort((frame, place, turn))
+
+
+def sorted_by_order(table: pl.DataFrame, payload: Slices) -> tuple[pl.DataFrame, Slices]:
+    """A frame of segments, and what they carried, in the order of the whole."""
+    order = order_of(table)
+    return (table, payload) if order is None else (table[order], payload.take(order))
 
 
 @dataclass(frozen=True, slots=True)

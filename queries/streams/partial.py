@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,6 +29,7 @@ Ints = NDArray[np.int64]
 STREAMS, SEGMENTS, GAPS, OCTETS = "streams", "segments", "gaps", "octets"
 _KEYS, _NAMING = "keys", "naming"
 _ORDER = (TURN, PLACE, "frame_number")
+_REPEATED = {"capture_id", "src", "dst", "closed"}
 _READ = 1 << 13  # rows of a bucket's table that are read at once
 _READ_OCTETS = 1 << 20
 _WRITTEN = 1 << 18  # rows of a table that are written at once
@@ -36,7 +38,10 @@ _WRITTEN_OCTETS = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """Tables of a bucket with so many ``streams``, in files that begin with ``stem``; what they say in all."""
+    """Tables of a bucket with so many ``streams``, in files that begin with ``stem``; what they say in all.
+
+    ``contradictory`` are streams of which the table does not know yet that they contradict themselves.
+    """
 
     stem: str
     streams: int
@@ -44,6 +49,7 @@ class Partial:
     octets: int = 0
     missing: int = 0
     conflicts: int = 0
+    contradictory: tuple[int, ...] = ()
 
     def path(self, table: str) -> str:
         """The file of a table."""
@@ -173,7 +179,7 @@ class Whole:
         sorted_ = [np.concatenate(each) for each in (self.numbers, counts)]
         rows = np.empty_like(sorted_[1])
         rows[sorted_[0]] = sorted_[1]
-        with pq.ParquetWriter(path, cursors[0].schema, compression="zstd") as writer:
+        with pq.ParquetWriter(path, cursors[0].schema, **_settings(cursors[0].schema)) as writer:
             for first, stop in _stretches(
                 rows, _WRITTEN if table != OCTETS else _WRITTEN_OCTETS // _READ_OCTETS
             ):
@@ -203,10 +209,29 @@ class Whole:
         changed = [pl.Series("stream", self.numbers[at][stream].astype(np.uint64))]
         if table == STREAMS:
             changed.append(pl.Series("connection", self.connections[at][stream].astype(np.uint64)))
+            if self.partials[at].contradictory:
+                conflict = np.isin(stream, self.partials[at].contradictory)
+                changed.append(pl.Series("conflict", rows["conflict"].to_numpy() | conflict))
             if self.names:
                 known = self.names[at]
                 changed.append(pl.Series("name", [known.get(each) for each in stream.tolist()], pl.String))
         return rows.with_columns(changed)
+
+
+def _settings(schema: pa.Schema) -> dict[str, Any]:
+    """Of a Parquet file: numbers as differences from row to row, a third of the time and of the size of any other."""
+    repeated = [name for name in schema.names if name in _REPEATED]
+    numbers = [
+        field.name
+        for field in schema
+        if (pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type))
+        and field.name not in repeated
+    ]
+    return {
+        "compression": "zstd",
+        "use_dictionary": repeated,
+        "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+    }
 
 
 def _ranks(keys: Sequence[pl.DataFrame]) -> Ints:

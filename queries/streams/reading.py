@@ -19,6 +19,7 @@ from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import Input, find_captures
+from pcap2arrow.numbers import IPProtocol
 from pcap2arrow.reading.files import nulls, read_frame
 from pcap2arrow.savefile.pcapng import SectionState, starts_section
 from pcap2arrow.savefile.reader import Position, read_header
@@ -29,13 +30,17 @@ from queries.exports import FilterSelection
 from queries.filters.compiled import Filter
 from queries.fragments.collection import Fragments
 from queries.fragments.headers import is_fragment
-from queries.streams.packets import COLUMNS, PLACE, TURN
+from queries.streams.octets import Source, of_capture, of_file, read_octets
+from queries.streams.packets import AT, COLUMNS, HEADER_LEN, PLACE, TURN
 
 CHOSEN, OF_FRAGMENTS = "chosen", "of_fragments"
 """Columns of readings that are flagged."""
 
 _TIMES = ("time", "order_time")
 _OCTETS = frozenset({"header", "rest"})
+_OCTETS_OF_A_RECORD = 200
+"""How many octets of a capture there are for each packet, at least in most."""
+
 _EXPANDS = 3
 """How many times as large packets are in memory as in a dataset, about."""
 
@@ -49,8 +54,10 @@ class Reading:
     With ``defrag``, fragments are put together first; where a filter chooses, what it left only the first fragment of
     is that fragment.  With ``flagged`` it leaves nothing out: the column :data:`CHOSEN` says what it selects (or any
     fragment of it), and :data:`OF_FRAGMENTS` is the ``frag_key`` of what fragments make, null of others.
-    With ``views``, octets of a frame count only until the next one is asked for: they are not copied.  ``errors`` are
-    what was wrong in captures, once the parts were read, ``notices`` what users should know beside.
+    With ``views``, octets of a frame count only until the next one is asked for: they are not copied.  With ``apart``,
+    frames have no ``rest`` but what :func:`~queries.streams.packets.located` needs: octets are read once it is known
+    which (see :class:`Part`); those of fragments are there.  ``errors`` are what was wrong in captures, once the
+    parts were read, ``notices`` what users should know beside.
     """
 
     columns: Sequence[str] = COLUMNS
@@ -61,6 +68,7 @@ class Reading:
     notices: list[str] = field(default_factory=list)
     defrag: bool = True
     flagged: bool = False
+    apart: bool = False
     selection: FilterSelection | None = field(init=False)
     fragments: Fragments | None = field(init=False)
 
@@ -80,27 +88,29 @@ class Reading:
 
     def again(self) -> Reading:
         """The same, with nothing read yet."""
-        return Reading(
-            self.columns, self.chosen, self.where, self.views, defrag=self.defrag, flagged=self.flagged
-        )
+        made, _ = self.__reduce__()
+        return made()
 
     def __reduce__(self) -> tuple[Callable[[], Reading], tuple[()]]:
         """What a task in another process gets: never what was read in this one."""
         made = partial(Reading, self.columns, self.chosen, self.where, self.views)
-        return partial(made, defrag=self.defrag, flagged=self.flagged), ()
+        return partial(made, defrag=self.defrag, flagged=self.flagged, apart=self.apart), ()
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """Packets of one capture: frames of them, when it is called; ``octets`` says how many it is read from, about.
 
-    The octets of what has to be decompressed first are not known: None.  The one that ``is_last`` is what fragments in
-    all others make: its reading has to have read these, or to have been given the fragments that others held.
+    The octets of what has to be decompressed first are not known: None.  ``rows`` is how many packets they are, about.
+    The one that ``is_last`` is what fragments in all others make: its reading has to have read these, or to have been
+    given the fragments that others held.  ``source`` reads octets of its packets once more (None: that can't be).
     """
 
     frames: Callable[[Reading], Iterator[pl.DataFrame]]
     reading: Reading
     octets: int | None
+    rows: int = 0
+    source: Source | None = None
     is_last: bool = False
 
     def __call__(self) -> Iterator[pl.DataFrame]:
@@ -177,7 +187,13 @@ def _of_live(
         raise UsageError(f"{capture.name}: converted with --frames none: there are no octets of streams")
     big = capture_row(dataset, capture)["byte_order"] == "big"
     for file in files:
-        yield Part(partial(_of_file, dataset, file, number, big, stored), reading, file.octets * _EXPANDS)
+        yield Part(
+            partial(_of_file, dataset, file, number, big, stored),
+            reading,
+            file.octets * _EXPANDS,
+            file.rows,
+            partial(of_file, dataset, file),
+        )
 
 
 def _wants_octets(dataset: Dataset, files: Sequence[DataFile], reading: Reading) -> bool:
@@ -205,19 +221,60 @@ def _of_file(
     held = stored and fragments > 0
     if fragments and not held:
         reading.notices.append(f"{fragments} fragments are not put together: their octets were not kept")
+    read = partial(read_frame, dataset, file, rows=rows)
+    if reading.apart:
+        of_octets = partial(read_octets, dataset, file, rows=rows)
+        if held and reading.fragments is not None:
+            _hold(of_octets, number, reading)
+        yield _apart(read, number, reading, with_fragments=held)
+        return
     where = None if held or reading.flagged else reading.where
     columns = reading.fragments.reads if held and reading.fragments is not None else _all_columns(reading)
-    found = read_frame(dataset, file, columns=[*dict.fromkeys([*columns, *_TIMES])], rows=rows, where=where)
+    found = read(columns=[*dict.fromkeys([*columns, *_TIMES])], where=where)
     yield _kept(found, mask, number, reading)
+
+
+def _hold(read: Callable[..., pl.DataFrame], number: int, reading: Reading) -> None:
+    """Hold fragments of a file, those that may be of TCP."""
+    assert reading.fragments is not None
+    may_be = is_fragment() & ((pl.col("ip_version") != 4) | (pl.col("ip_proto") == IPProtocol.TCP.value))
+    found = read(columns=[*dict.fromkeys([*reading.fragments.reads, *_TIMES])], where=may_be)
+    reading.fragments.add(ordered(found, number, reading.fragments.reads))
+
+
+def _apart(
+    read: Callable[..., pl.DataFrame], number: int, reading: Reading, *, with_fragments: bool
+) -> pl.DataFrame:
+    """Packets of a file without their octets, and without fragments."""
+    where = reading.where if reading.where is not None else pl.lit(True)
+    if with_fragments:
+        where &= ~is_fragment()
+    columns = [name for name in reading.columns if name != "rest"]
+    found = read(columns=[*dict.fromkeys([*columns, "irregular", *_TIMES])], where=where)
+    doubtful = pl.col("irregular") & (pl.col("payload_len") == 0)
+    header = pl.lit(None, pl.UInt32).alias(HEADER_LEN)
+    if found.select(doubtful.any()).item():
+        sizes = read(columns=["frame_number", "header"], where=where & doubtful)
+        sizes = sizes.select("frame_number", pl.col("header").bin.size().cast(pl.UInt32).alias(HEADER_LEN))
+        found, header = (
+            found.join(sizes, on="frame_number", how="left", maintain_order="left"),
+            pl.col(HEADER_LEN),
+        )
+    more = found.with_columns(header, pl.col("frame_number").alias(AT))
+    return ordered(more, number, [*columns, HEADER_LEN, AT])
 
 
 def _of_input(found: Input, number: int, reading: Reading, units: Units) -> Iterator[Part]:
     planned = units(found)
     for unit in planned:
-        octets = unit.end - unit.begin.offset
-        yield Part(partial(_of_capture, found, unit, number), reading, octets)
+        size = unit.end - unit.begin.offset
+        again = partial(of_capture, found)
+        yield Part(partial(_of_capture, found, unit, number), reading, size, unit.packets, again)
     if not planned:
-        yield Part(partial(_of_capture, found, None, number), reading, stored_octets(found))
+        stored = stored_octets(found)
+        rows = (stored or 0) // _OCTETS_OF_A_RECORD
+        source = None if stored is None else partial(of_capture, found)
+        yield Part(partial(_of_capture, found, None, number), reading, stored, rows, source)
 
 
 def stored_octets(found: Input) -> int | None:
@@ -242,6 +299,11 @@ def _of_capture(found: Input, unit: Unit | None, number: int, reading: Reading) 
             if len(placed):
                 rows = pl.from_arrow(packet_rows(placed, capture_id=0, views=reading.views))
                 assert isinstance(rows, pl.DataFrame)
+                if reading.apart:
+                    rows = rows.with_columns(
+                        (pl.col("caplen") - pl.col("rest").bin.size()).alias(HEADER_LEN),
+                        pl.Series(AT, (placed.records.packet + window.base).astype(np.uint64)),
+                    ).with_columns(pl.col(AT) + pl.col(HEADER_LEN))
                 yield _kept(rows, chosen, number, reading)
             reading.errors += [
                 f"{source.name}: offset {gap.offset}: {gap.reason}" for gap in window.gaps if gap.reason
@@ -276,6 +338,10 @@ def _kept(
         packets = packets.filter(~is_fragment())
     if reading.where is not None and (reading.flagged or "header" in packets):
         packets = packets.filter(reading.where)
+    if reading.apart:
+        return ordered(
+            packets, number, [*(name for name in reading.columns if name != "rest"), HEADER_LEN, AT]
+        )
     return ordered(packets, number, [*reading.columns, *flags])
 
 

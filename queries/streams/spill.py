@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from pcap2arrow.arrays import gather
 from queries.filters.machine.frames import Slices
-from queries.streams.packets import PAYLOAD
+from queries.streams.packets import LENGTH, PAYLOAD
 
 _WORD = (1 << 64) - 1
-_LENGTH = "payload_len"
-_ROW = 200
+ROW = 200
 """Octets that a packet takes beside its payload while its stream is put together, about."""
 
 
@@ -82,7 +81,7 @@ class Piece:
     @property
     def memory(self) -> int:
         """Octets that it takes to put its streams together, about."""
-        return self.rows * _ROW + self.octets
+        return self.rows * ROW + self.octets
 
     def read(self, payload: NDArray[np.uint8]) -> pl.DataFrame:
         """Its table; what the segments carried is put into ``payload``, as long as it has to be."""
@@ -134,6 +133,14 @@ class Spill:
         payload = Slices.of_arrow(ordered[PAYLOAD].to_arrow())
         self._add(ordered.drop(PAYLOAD), payload, numbers[order])
 
+    def add_apart(self, segments: pl.DataFrame) -> None:
+        """Add a frame of :func:`~queries.streams.packets.located`, whose octets are elsewhere."""
+        numbers = self._parting.numbers(segments)
+        order = np.argsort(numbers, kind="stable")
+        ordered = _without_nulls(segments)[order]
+        for bucket, first, stop in _stretches(numbers[order]):
+            self._keep(bucket, ordered[first:stop], np.empty(0, np.uint8))
+
     def add_again(self, table: pl.DataFrame, payload: Slices) -> None:
         """Add segments that were in a bucket of another parting."""
         numbers = self._parting.numbers(table)
@@ -145,12 +152,10 @@ class Spill:
     def _add(self, table: pl.DataFrame, payload: Slices, numbers: NDArray[np.uint16]) -> None:
         """Add what is sorted by bucket, its octets one after another."""
         lengths = (payload.ends - payload.starts).astype(np.uint32)
-        table = table.with_columns(pl.Series(_LENGTH, lengths))
-        marks = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(numbers)]
-        for first, stop in pairwise(marks):
-            if first < stop:
-                octets = payload.data[payload.starts[first] : payload.ends[stop - 1]]
-                self._keep(int(numbers[first]), table[first:stop], octets)
+        table = table.with_columns(pl.Series(LENGTH, lengths))
+        for bucket, first, stop in _stretches(numbers):
+            octets = payload.data[payload.starts[first] : payload.ends[stop - 1]]
+            self._keep(bucket, table[first:stop], octets)
 
     def _keep(self, bucket: int, table: pl.DataFrame, octets: NDArray[np.uint8]) -> None:
         if self._file is None:
@@ -159,6 +164,12 @@ class Spill:
         stream = _without_nulls(table).write_ipc_stream(None).getbuffer()
         self.pieces.append(Piece(bucket, len(table), len(octets), str(self._path), self._end, len(stream)))
         self._end += _write(self._file, stream) + _write(self._file, octets.data)
+
+
+def _stretches(numbers: NDArray[np.uint16]) -> Iterator[tuple[int, int, int]]:
+    """Of sorted numbers each one, with its first place and the one behind its last."""
+    marks = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(numbers)]
+    return ((int(numbers[first]), first, stop) for first, stop in pairwise(marks) if first < stop)
 
 
 def _without_nulls(table: pl.DataFrame) -> pl.DataFrame:
@@ -179,15 +190,18 @@ def memory(pieces: Iterable[Piece]) -> int:
 
 
 def read_pieces(pieces: Sequence[Piece], schema: pl.Schema) -> tuple[pl.DataFrame, Slices]:
-    """Segments of pieces, in their order: a table of those columns, and what they carried."""
+    """Segments of pieces, in their order: a table of those columns, and what they carried.
+
+    Of octets that are elsewhere only the lengths are right.
+    """
     data = np.empty(sum(piece.octets for piece in pieces), np.uint8)
     tables, at = [], 0
     for piece in pieces:
         tables.append(piece.read(data[at : at + piece.octets]))
         at += piece.octets
     table = pl.concat(tables, how="diagonal") if len(tables) > 1 else tables[0]
-    ends = np.cumsum(table[_LENGTH].to_numpy(), dtype=np.int64)
-    payload = Slices(data, ends - table[_LENGTH].to_numpy(), ends)
+    ends = np.cumsum(table[LENGTH].to_numpy(), dtype=np.int64)
+    payload = Slices(data, ends - table[LENGTH].to_numpy(), ends)
     missing = [pl.lit(None, kind).alias(name) for name, kind in schema.items() if name not in table.columns]
     return table.with_columns(missing).select(schema.names()).rechunk(), payload
 

@@ -1,0 +1,224 @@
+"""What workers do for streams whose octets are read only once it is known which are needed, and where they belong.
+
+Four rounds: segments into buckets, by their headers alone; streams of each bucket; octets of each part of the sources,
+to files or to who asked for them; what these say.  Tasks can run anywhere that reaches the sources and the folders.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from jobs.stream_tasks import Outputs, write_bucket
+from pcap2arrow.errors import ExportError
+from queries.streams.apart import ASKED, WRITTEN, Questions, Records, follow_apart, written
+from queries.streams.bucket import Bucket
+from queries.streams.octets import Source, Taken
+from queries.streams.packets import AT, LENGTH, PART, PAYLOAD, segments
+from queries.streams.partial import Partial, write_partial
+from queries.streams.reading import Part
+from queries.streams.rules import Rules
+from queries.streams.spill import Piece, Spill
+
+_AT_ONCE = 16 << 20  # octets
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Streams of a bucket without their octets: tables of them; octets to be written, and octets to be looked at."""
+
+    name: str
+    partial: Partial
+    written: Records | None
+    asked: Records
+    questions: str
+
+    @property
+    def names(self) -> str:
+        """The file with the names of streams."""
+        return f"{self.partial.stem}.names"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Octets that bucket ``bucket`` asked for: so many at ``offset`` of a file."""
+
+    bucket: int
+    path: str
+    offset: int
+    octets: int
+
+
+def hold_fragments(
+    part: Part, number: int, path: str, rules: Rules, columns: Sequence[str], spill: Spill
+) -> None:
+    """Add what fragments make to buckets; their octets wait in a file of their own."""
+    held: list[pl.Series] = []
+    rows = 0
+    for frame in part():
+        found = segments(frame, rules)
+        held.append(found[PAYLOAD])
+        place = pl.int_range(rows, rows + len(found), dtype=pl.UInt64).alias(AT)
+        lengths = pl.col(PAYLOAD).bin.size().fill_null(0).cast(pl.UInt32).alias(LENGTH)
+        known = found.with_columns(place, lengths, pl.lit(number, pl.UInt32).alias(PART)).select(columns)
+        rows += len(found)
+        if len(known):
+            spill.add_apart(known)
+    if held:
+        pl.concat(held).to_frame().write_ipc(path)
+
+
+def lay_out(name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs) -> Laid:
+    """The second round: streams of a bucket, and what has to be known of octets."""
+    bucket, questions = follow_apart(pieces, schema, rules)
+    stem = str(Path(outputs.temporary, f"{name}-0"))
+    given = bucket.names(outputs.template) if outputs.final else None
+    records = None
+    if outputs.folder is not None:
+        numbers = outputs.numbers(f"{name}-0", bucket, given)
+        records = Records.of(written(bucket), f"{stem}.written")
+        Path(f"{stem}.names").write_bytes(pickle.dumps(numbers))
+        _make_empty_ones(bucket, numbers, Path(outputs.folder))
+    partial = write_partial(bucket, stem, outputs.tables, given=given, hashes=False)
+    path = f"{stem}.questions"
+    Path(path).write_bytes(pickle.dumps(questions))
+    return Laid(name, partial, records, Records.of(questions.asked, f"{stem}.asked"), path)
+
+
+def _make_empty_ones(bucket: Bucket, names: Mapping[int, str], folder: Path) -> None:
+    """Files of streams of which no octet is kept."""
+    for stream in np.flatnonzero(bucket.assembly.octets == 0).tolist():
+        if stream in names:
+            _write(folder, names[stream], ())
+
+
+def hand_out(number: int, source: Source, buckets: Sequence[Laid], outputs: Outputs) -> tuple[Answer, ...]:
+    """The third round: octets of a part of the sources, to files of streams, or to buckets that ask for them."""
+    asked = [each.asked.read(number, ASKED) for each in buckets]
+    to_write = [
+        each.written.read(number, WRITTEN) if each.written is not None else np.empty(0, WRITTEN)
+        for each in buckets
+    ]
+    writes, looks = np.concatenate(to_write), np.concatenate(asked)
+    if not len(writes) + len(looks):
+        return ()
+    of_write = np.repeat(np.arange(len(buckets)), [len(each) for each in to_write])
+    of_look = np.repeat(np.arange(len(buckets)), [len(each) for each in asked])
+    at = np.concatenate([writes["at"], looks["at"]])
+    ends = writes["skipped"].astype(np.int64) + writes["length"]
+    answers: list[Answer] = []
+    path = str(Path(outputs.temporary, f"{number}.octets"))
+    with Path(path).open("wb", buffering=0) as file:
+        for taken in source(at, np.concatenate([ends, looks["length"]])):
+            middle = int(np.searchsorted(taken.rows, len(writes)))
+            if middle:
+                rows = taken.rows[:middle]
+                _write_octets(taken, writes[rows], of_write[rows], buckets, outputs)
+            rows = taken.rows[middle:] - len(writes)
+            answers += _answer(taken, slice(middle, None), looks["length"][rows], of_look[rows], file, path)
+    return tuple(answers)
+
+
+def _answer(
+    taken: Taken,
+    which: slice,
+    length: NDArray[np.uint32],
+    bucket: NDArray[np.int64],
+    file: IO[bytes],
+    path: str,
+) -> Iterator[Answer]:
+    if not len(length):
+        return
+    wide = length.astype(np.int64)
+    octets = taken.gathered(which, np.zeros(len(wide), np.int64), wide)
+    offset = file.tell()
+    view = octets.data
+    while view:
+        view = view[file.write(view) :]
+    ends = np.cumsum(wide)
+    for number in np.unique(bucket).tolist():
+        here = np.flatnonzero(bucket == number)
+        begin = int(ends[here[0]] - wide[here[0]])
+        yield Answer(number, path, offset + begin, int(ends[here[-1]]) - begin)
+
+
+def _write_octets(
+    taken: Taken,
+    writes: NDArray[np.void],
+    bucket: NDArray[np.int64],
+    buckets: Sequence[Laid],
+    outputs: Outputs,
+) -> None:
+    """Write octets to the files of streams, those of each at once."""
+    length, stream, offset = (writes[name].astype(np.int64) for name in ("length", "stream", "offset"))
+    names: dict[int, Mapping[int, str]] = {}
+    folder = Path(str(outputs.folder))
+    opens = np.ones(len(writes), np.bool_)
+    opens[1:] = (stream[1:] != stream[:-1]) | (bucket[1:] != bucket[:-1])
+    is_run = opens.copy()
+    is_run[1:] |= offset[1:] != (offset + length)[:-1]
+    group = np.cumsum(length) // _AT_ONCE
+    marks = np.flatnonzero(opens)
+    bounds = np.append(marks, len(writes))
+    a = 0
+    while a < len(marks):
+        b = max(int(np.searchsorted(group[marks], group[marks[a]], side="right")), a + 1)
+        first, stop = int(bounds[a]), int(bounds[b])
+        octets = taken.gathered(
+            slice(first, stop), writes["skipped"][first:stop].astype(np.int64), length[first:stop]
+        ).data
+        ends = np.append(0, np.cumsum(length[first:stop]))
+        runs = np.flatnonzero(is_run[first:stop])
+        places = ends[np.append(runs, stop - first)].tolist()
+        offsets, which = offset[first:stop][runs].tolist(), np.searchsorted(runs, marks[a:b] - first).tolist()
+        which.append(len(runs))
+        for k, (of_bucket, of_stream) in enumerate(
+            zip(bucket[marks[a:b]].tolist(), stream[marks[a:b]].tolist(), strict=True)
+        ):
+            if of_bucket not in names:
+                names[of_bucket] = pickle.loads(Path(buckets[of_bucket].names).read_bytes())
+            content = [
+                (offsets[run], octets[places[run] : places[run + 1]]) for run in range(which[k], which[k + 1])
+            ]
+            _write(folder, names[of_bucket][of_stream], content)
+        a = b
+
+
+def _write(folder: Path, name: str, content: Sequence[tuple[int, memoryview]]) -> None:
+    try:
+        handle = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            for offset, octets in content:
+                while octets:
+                    count = os.pwrite(handle, octets, offset)
+                    octets, offset = octets[count:], offset + count
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise ExportError(f"{folder / name}: {error.strerror}") from error
+
+
+def finish(laid: Laid, answers: Sequence[Answer], rules: Rules, outputs: Outputs) -> list[Partial]:
+    """The last round: what octets say of a bucket's streams, and the streams of flows that were left."""
+    questions: Questions = pickle.loads(Path(laid.questions).read_bytes())
+    data = np.empty(sum(each.octets for each in answers), np.uint8)
+    at = 0
+    for each in answers:
+        with Path(each.path).open("rb", buffering=0) as file:
+            file.seek(each.offset)
+            file.readinto(data[at : at + each.octets].data)
+        at += each.octets
+    conflicts = questions.conflicts(data)
+    found = [replace(laid.partial, conflicts=len(conflicts), contradictory=tuple(conflicts.tolist()))]
+    left = questions.left_bucket(data, rules)
+    if left is not None:
+        found.append(write_bucket(f"{laid.name}-1", left, outputs))
+    return found

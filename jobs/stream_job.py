@@ -1,0 +1,287 @@
+"""A job that puts TCP streams together, in rounds of tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+
+from jobs.count import filter_warnings
+from jobs.executors import run_all
+from jobs.stream_apart import Answer, finish, hand_out, hold_fragments, lay_out
+from jobs.stream_tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
+from jobs.streams import Progress, Sizes, StreamsReport, Watcher, empty
+from pcap2arrow.conversion.capture import join_parts, scan_part
+from pcap2arrow.conversion.options import Options
+from pcap2arrow.conversion.plan import Unit
+from pcap2arrow.conversion.scan import block_count, ranges
+from pcap2arrow.errors import ExportError
+from pcap2arrow.inputs import Input
+from pcap2arrow.reading.api import polars_schema
+from pcap2arrow.savefile.source import stamp
+from queries.filters.compiled import Filter
+from queries.select import total
+from queries.streams.octets import of_frame
+from queries.streams.packets import AT, COLUMNS, LENGTH, NAMING, PART, PAYLOAD, is_tcp, segments
+from queries.streams.partial import Partial, Whole
+from queries.streams.reading import Part, Reading, ordered, parts, stored_octets
+from queries.streams.rules import Rules
+from queries.streams.spill import ROW, Parting, Piece, Spill
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Job:
+    """What is written, of what, and who works on it."""
+
+    sources: list[str | os.PathLike[str]]
+    rules: Rules
+    chosen: Filter | None
+    outputs: Outputs
+    executor: Executor
+    workers: int
+    in_process: bool
+    sizes: Sizes
+    watch: Watcher
+
+    def run(self, tables: str | None) -> StreamsReport:
+        """Write files and tables, these to the folder ``tables``; see :func:`~jobs.streams.write_streams`.
+
+        Octets that turn out to be damaged where headers are not are left out, with all of their part: from the start.
+        """
+        try:
+            return self._streams(tables, may_be_apart=True)
+        except SOURCE_ERRORS:
+            for folder in (self.outputs.temporary, self.outputs.folder):
+                if folder is not None:
+                    empty(folder)
+            return self._streams(tables, may_be_apart=False)
+
+    def _streams(self, tables: str | None, *, may_be_apart: bool) -> StreamsReport:
+        reading = Reading(
+            columns=self._columns(),
+            chosen=self.chosen,
+            where=is_tcp(self.rules),
+            views=True,
+            defrag=self.rules.defrag and not self.rules.as_tcpflow,
+        )
+        found = list(enumerate(parts(self.sources, reading, units=self._units)))
+        reading.apart = may_be_apart and self._can_be_apart([part for _, part in found])
+        parted, parts_ = self._part(found, reading)
+        told = (warning for each in parted for warning in each.warnings)
+        warnings = (*_filter_warnings(reading, parted), *told)
+        errors = tuple(error for each in parted for error in each.errors)
+        buckets: dict[int, list[Piece]] = {}
+        for piece in (piece for each in parted for piece in each.pieces):
+            buckets.setdefault(piece.bucket, []).append(piece)
+        put_together = self._put_together_apart if reading.apart else self._put_together
+        partials = put_together(sorted(buckets.items()), parts_)
+        if partials:
+            self._finish(Whole(partials), tables)
+        return _report(partials, warnings, errors)
+
+    def _can_be_apart(self, found: Sequence[Part]) -> bool:
+        """Whether octets may be read once more, where headers tell that they are needed."""
+        all_are_needed = self.outputs.hashes or "octets" in self.outputs.tables or self.rules.as_tcpflow
+        return not all_are_needed and all(part.source is not None or part.is_last for part in found)
+
+    def _columns(self) -> tuple[str, ...]:
+        needed = ("time", *self.outputs.template.columns)
+        left_out = {"frame_len", *NAMING} - set(needed)
+        if not self.rules.as_tcpflow:
+            left_out |= {"filter_len", "ip_proto"}
+        return tuple(each for each in COLUMNS if each not in left_out)
+
+    def _schema(self, *, apart: bool) -> pl.Schema:
+        """Columns of segments, without what they carried."""
+        empty = polars_schema().to_frame()
+        schema = segments(ordered(empty, 0, self._columns()), self.rules).drop("caplen", PAYLOAD).schema
+        more = {LENGTH: pl.UInt32(), PART: pl.UInt32(), AT: pl.UInt64()} if apart else {}
+        return pl.Schema({**schema, **more})
+
+    def _units(self, found: Input) -> Sequence[Unit]:
+        """The units of a capture that more than one task reads, from a first look at where its records are."""
+        octets = stored_octets(found)
+        options = Options(block=self.sizes.task)
+        blocks = block_count(octets or 0, options.block)
+        if blocks < 2 or self.workers < 2:
+            return ()
+        before = stamp(found.path)
+        tasks = [partial(scan_part, found, first, last, options) for first, last in ranges(blocks, blocks)]
+        scans = list(run_all(self.executor, self.workers, tasks))
+        return join_parts(found, before, scans, options).plan.units
+
+    def _part(
+        self, found: Sequence[tuple[int, Part]], reading: Reading
+    ) -> tuple[list[Parted], Sequence[tuple[int, Part]]]:
+        """The first round: packets into buckets; and the parts that octets of them are read from."""
+        parting = self._parting([part for _, part in found], reading)
+        in_memory = parting.buckets == 1 and self.in_process
+        schema = self._schema(apart=reading.apart)
+        columns = (*schema.names(), *(() if reading.apart else (PAYLOAD,)))
+        tasks = []
+        for number, some in enumerate(
+            _batches([each for each in found if not each[1].is_last], self.sizes.task)
+        ):
+            path = None if in_memory else str(Path(self.outputs.temporary, f"{number}.packets"))
+            tasks.append(partial(part_packets, some, reading.again, parting, path, self.rules, columns))
+        total = _sum_if_known([part.octets for _, part in found])
+        done, parted = 0, []
+        for each in run_all(self.executor, self.workers, tasks):
+            done += each.octets
+            parted.append(each)
+            for held in each.fragments:
+                self._take(reading, held)
+            self.watch(Progress("read", done, total))
+        last = [each for each in found if each[1].is_last]
+        path = None if in_memory else str(Path(self.outputs.temporary, "fragments.packets"))
+        if not reading.apart:
+            return [*parted, part_packets(last, lambda: reading, parting, path, self.rules, columns)], found
+        others = [each for each in found if not each[1].is_last]
+        for number, part in last:
+            octets = str(Path(self.outputs.temporary, "fragments.octets"))
+            with Spill(parting, None if path is None else Path(path)) as spill:
+                hold_fragments(part, number, octets, self.rules, columns, spill)
+            parted.append(Parted(tuple(spill.pieces), (), 0, (), None, tuple(reading.warnings)))
+            others.append((number, replace(part, source=partial(of_frame, octets))))
+        return parted, others
+
+    def _parting(self, found: Sequence[Part], reading: Reading) -> Parting:
+        """How flows are parted, so that no bucket takes more memory than it may."""
+        if self.rules.as_tcpflow:
+            return Parting.into(1)
+        if reading.apart:
+            expected = sum(part.rows for part in found) * ROW
+        else:
+            known = sum(part.octets or 0 for part in found)
+            is_known = all(part.octets is not None for part in found)
+            expected = known if is_known else max(known, self.sizes.unknown)
+        return Parting.into(min(max(-(-expected // self.sizes.bucket), 1), self.sizes.most_buckets))
+
+    def _take(self, reading: Reading, held: str | pl.DataFrame) -> None:
+        """Gather fragments that a task held: what they make may be of several captures."""
+        assert reading.fragments is not None
+        if isinstance(held, str):
+            reading.fragments.take(pl.read_ipc(held))
+            Path(held).unlink()
+        else:
+            reading.fragments.take(held)
+
+    def _put_together(
+        self, buckets: Sequence[tuple[int, list[Piece]]], found: Sequence[tuple[int, Part]]
+    ) -> list[Partial]:
+        """The second round: streams of each bucket."""
+        schema = self._schema(apart=False)
+        tasks = [
+            partial(put_together, str(number), some, schema, self.rules, self.outputs, self.sizes.memory)
+            for number, some in buckets
+        ]
+        return [each for several in self._run("write", tasks) for each in several]
+
+    def _put_together_apart(
+        self, buckets: Sequence[tuple[int, list[Piece]]], found: Sequence[tuple[int, Part]]
+    ) -> list[Partial]:
+        """Three rounds more: streams of each bucket, octets of each part, and what these say."""
+        schema = self._schema(apart=True)
+        laid = list(
+            self._run(
+                "follow",
+                [
+                    partial(lay_out, str(number), some, schema, self.rules, self.outputs)
+                    for number, some in buckets
+                ],
+            )
+        )
+        reads = [
+            partial(hand_out, number, part.source, laid, self.outputs)
+            for number, part in found
+            if part.source is not None
+        ]
+        answers: list[list[Answer]] = [[] for _ in laid]
+        for several in self._run("octets", reads):
+            for answer in several:
+                answers[answer.bucket].append(answer)
+        last = [
+            partial(finish, each, some, self.rules, self.outputs)
+            for each, some in zip(laid, answers, strict=True)
+        ]
+        return [each for several in self._run("write", last) for each in several]
+
+    def _run(self, step: str, tasks: Sequence[Callable[[], _T]]) -> Iterator[_T]:
+        """Run the tasks of a round."""
+        for done, each in enumerate(run_all(self.executor, self.workers, tasks), 1):
+            yield each
+            self.watch(Progress(step, done, len(tasks)))
+
+    def _finish(self, whole: Whole, tables: str | None) -> None:
+        """The last round: number and name all streams, and write their tables."""
+        if not self.outputs.final:
+            self._rename(whole)
+        for table in self.outputs.tables:
+            try:
+                whole.write(table, Path(str(tables), f"{table}.parquet"))
+            except OSError as error:
+                raise ExportError(f"{tables}: {error.strerror}") from error
+
+    def _rename(self, whole: Whole) -> None:
+        folder = Path(self.outputs.folder) if self.outputs.folder is not None else None
+        for bucket, stream, name in whole.name(self.outputs.template):
+            if folder is not None:
+                _move(
+                    folder / self.outputs.number(Path(whole.partials[bucket].stem).name, stream),
+                    folder / name,
+                )
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+    except OSError as error:
+        raise ExportError(f"{target}: {error.strerror}") from error
+
+
+def _batches(parts: Sequence[tuple[int, Part]], octets: int) -> Iterator[list[tuple[int, Part]]]:
+    """Parts that one task reads: about so many octets, or one where that is not known."""
+    batch: list[tuple[int, Part]] = []
+    held = 0
+    for number, part in parts:
+        size = octets if part.octets is None else part.octets
+        if batch and held + size > octets:
+            yield batch
+            batch, held = [], 0
+        batch.append((number, part))
+        held += size
+    if batch:
+        yield batch
+
+
+def _sum_if_known(octets: Sequence[int | None]) -> int | None:
+    known = [each for each in octets if each is not None]
+    return sum(known) if len(known) == len(octets) else None
+
+
+def _filter_warnings(reading: Reading, parted: Sequence[Parted]) -> tuple[str, ...]:
+    """What is wrong with the filter.  Raises FilterError where it means nothing on any packet."""
+    if reading.selection is None:
+        return ()
+    tally = total([each.tally for each in parted if each.tally is not None], 1)
+    refusal = tally.refusal(0)
+    if refusal is not None:
+        raise refusal
+    return tuple(filter_warnings(reading.selection.filters, tally))
+
+
+def _report(partials: Sequence[Partial], warnings: tuple[str, ...], errors: tuple[str, ...]) -> StreamsReport:
+    sums = {
+        name: sum(getattr(each, name) for each in partials)
+        for name in ("streams", "files", "octets", "missing", "conflicts")
+    }
+    return StreamsReport(**sums, warnings=warnings, errors=errors)

@@ -1,0 +1,144 @@
+"""Streams of segments whose octets were not read: where each octet belongs, and which have to be looked at.
+
+Headers alone tell almost all of streams.  Octets are needed where segments overlap, for these may contradict each other
+(:class:`~queries.streams.assembly.Crowd`), and of flows in which a segment may repeat what a closed stream said; and to
+be written to files.  They are asked for all at once, part by part of the sources, and read once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from queries.filters.machine.frames import Slices
+from queries.streams.assembly import Crowd, lay_out
+from queries.streams.bucket import Bucket
+from queries.streams.follow import follow_at_once
+from queries.streams.packets import AT, LENGTH, PART, Packets, grouped, sorted_by_order
+from queries.streams.rules import Rules
+from queries.streams.spill import Piece, read_pieces
+
+Ints = NDArray[np.int64]
+
+WRITTEN = np.dtype(
+    [
+        ("part", "<u4"),
+        ("at", "<u8"),
+        ("skipped", "<u4"),
+        ("length", "<u4"),
+        ("stream", "<u4"),
+        ("offset", "<u8"),
+    ]
+)
+"""Octets to be written: ``length`` of a packet's, without the first ``skipped`` ones, at ``offset`` of ``stream``."""
+
+ASKED = np.dtype([("part", "<u4"), ("at", "<u8"), ("length", "<u4")])
+"""Octets to be looked at: all that a packet carried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What is to be known of octets of a bucket: of segments that overlap, and of flows that were left (a frame).
+
+    ``asked``, of type :data:`ASKED`, are those of a crowd, then those of the frame's rows, in the order in which they
+    are read, and ``place`` says which of them is which.
+    """
+
+    crowd: Crowd
+    left: pl.DataFrame
+    asked: NDArray[np.void]
+    place: Ints
+
+    def conflicts(self, octets: NDArray[np.uint8]) -> Ints:
+        """The streams that contradict themselves; ``octets`` are those asked for, one after another."""
+        return self.crowd.conflicts(self._slices(octets).take(self.place[: len(self.crowd)]))
+
+    def left_bucket(self, octets: NDArray[np.uint8], rules: Rules) -> Bucket | None:
+        """The streams of the flows that were left, if there are any."""
+        if not len(self.left):
+            return None
+        payload = self._slices(octets).take(self.place[len(self.crowd) :])
+        return Bucket.of_table(self.left, payload, rules)
+
+    def _slices(self, octets: NDArray[np.uint8]) -> Slices:
+        ends = np.cumsum(self.asked["length"], dtype=np.int64)
+        return Slices(octets, ends - self.asked["length"], ends)
+
+
+def follow_apart(pieces: Sequence[Piece], schema: pl.Schema, rules: Rules) -> tuple[Bucket, Questions]:
+    """The streams of a bucket as far as headers tell them, and what is left to be known.
+
+    In the bucket no stream contradicts itself, and flows that need a look at their octets are not there.
+    """
+    table, lengths = sorted_by_order(*read_pieces(pieces, schema))
+    packets = grouped(table, lengths)
+    pair = table["flow_hash"].to_numpy()[packets.order[packets.bounds[:-1]]] & ~np.uint64(1)
+    followed, left = follow_at_once(packets, rules, pair)
+    assembly, crowd = lay_out(followed, rules)
+    bucket = Bucket(packets, followed, assembly, rules)
+    return bucket, _questions(packets, crowd, _left(packets, table, left))
+
+
+def _left(packets: Packets, table: pl.DataFrame, flows: Ints) -> pl.DataFrame:
+    is_left = np.zeros(packets.flows, np.bool_)
+    is_left[flows] = True
+    rows = packets.order[np.repeat(is_left, np.diff(packets.bounds))]
+    return table[np.sort(rows)]
+
+
+def _questions(packets: Packets, crowd: Crowd, left: pl.DataFrame) -> Questions:
+    asked = np.empty(len(crowd) + len(left), ASKED)
+    rows = packets.order[crowd.row]
+    for name, column in (("part", PART), ("at", AT), ("length", LENGTH)):
+        asked[name][: len(crowd)] = packets.table[column].to_numpy()[rows]
+        asked[name][len(crowd) :] = left[column].to_numpy()
+    order = np.lexsort((asked["at"], asked["part"]))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return Questions(crowd, left, asked[order], place)
+
+
+def written(bucket: Bucket) -> NDArray[np.void]:
+    """What is to be written to the files of a bucket's streams, of type :data:`WRITTEN`, sorted by part."""
+    assembly = bucket.assembly
+    rows = bucket.packets.order[assembly.row]
+    found = np.empty(len(rows), WRITTEN)
+    found["part"] = bucket.packets.table[PART].to_numpy()[rows]
+    found["at"] = bucket.packets.table[AT].to_numpy()[rows]
+    found["skipped"], found["length"] = assembly.skipped, assembly.end - assembly.start
+    found["stream"], found["offset"] = assembly.stream, assembly.start
+    return found[np.argsort(found["part"], kind="stable")]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """An array in a file, sorted by ``part``; ``parts`` are (part, its first item, the one behind its last)."""
+
+    path: str
+    parts: tuple[tuple[int, int, int], ...]
+
+    @classmethod
+    def of(cls, found: NDArray[np.void], path: str) -> Records:
+        """Write an array that is sorted by part."""
+        found.tofile(path)
+        part = found["part"]
+        marks = np.flatnonzero(part[1:] != part[:-1]) + 1
+        firsts = [0, *marks.tolist()] if len(part) else []
+        stops = [*marks.tolist(), len(part)]
+        return cls(path, tuple((int(part[a]), a, b) for a, b in zip(firsts, stops, strict=False)))
+
+    def read(self, part: int, kind: np.dtype) -> NDArray[np.void]:
+        """The items of a part."""
+        for number, first, stop in self.parts:
+            if number == part:
+                return np.fromfile(self.path, kind, stop - first, offset=first * kind.itemsize)
+        return np.empty(0, kind)
+
+    def remove(self) -> None:
+        """Delete the file."""
+        Path(self.path).unlink()
