@@ -24,10 +24,9 @@ from pcap2arrow.writing.slices import Slice
 from pcap2arrow.writing.waiting import WaitingRoom
 
 _OCTETS_AT_ONCE, _LEAST_WINDOW = 32 << 20, 1 << 19
-_ENCODED_AT_ONCE, _LEAST_BATCH = (
-    16 << 20,
-    1 << 17,
-)  # less: there is no search for boundaries, which takes long windows
+_ENCODED_AT_ONCE, _LEAST_BATCH = 16 << 20, 1 << 17
+"""Windows are longer, since boundaries are searched for in each."""
+
 _FEW = 0.5  # of a window's octets: they are copied out of it
 
 

@@ -66,20 +66,18 @@ class WaitingRoom:
                 self._left += octets
 
     def _from_file(self, batches: Iterator[Encoded]) -> Iterator[Encoded]:
-        with self._lock:
-            slot = self._free.pop() if self._free else self._new_slot()
         try:
+            with self._lock:
+                slot = self._free.pop() if self._free else self._new_slot()
             places, at = [], slot * _SLOT
             for batch in batches:
                 places.append((at, len(batch), int(batch.octets.length.sum())))
                 at += self._write(at, batch)
-            for place in places:
-                yield self._read(*place)
-        except OSError as error:
-            raise ExportError(f"temporary folder {tempfile.gettempdir()}: {error.strerror}") from error
-        finally:
+            yield from (self._read(*place) for place in places)
             with self._lock:
                 self._free.append(slot)
+        except OSError as error:
+            raise ExportError(f"temporary folder {tempfile.gettempdir()}: {error.strerror}") from error
 
     def _new_slot(self) -> int:
         if self._file is None:
