@@ -29,6 +29,9 @@ FORMATS = (".parquet", ".csv", ".ndjson", ".jsonl")
 SIZES = Sizes()
 """How memory is bounded."""
 
+_SHARE = 4
+"""How many times as large sources are as what connections are made of, at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flows:
@@ -103,7 +106,8 @@ class _Job:
         from queries.flows.buckets import Parting
 
         expected = sum(self.sizes.unknown if part.octets is None else part.octets for part in found)
-        parting = Parting(min(max(-(-expected // self.sizes.bucket), 1), self.sizes.most_buckets))
+        packets = expected // _SHARE
+        parting = Parting(min(max(-(-packets // self.sizes.bucket), 1), self.sizes.most_buckets))
         in_memory = self.in_process and parting.buckets == 1
 
         def path(name: object) -> str | None:

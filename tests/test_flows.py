@@ -41,7 +41,10 @@ _FIELDS = (
     "ip.opt.type",
     "ipv6.routing.type",
     "frame.len",
+    "_ws.malformed",
+    "_ws.short",
 )
+_CUT_HEADERS = ("[Malformed Packet: TCP]", "[Packet size limited during capture: TCP truncated]")
 _LONGEST = "2147483647"
 _LINE = re.compile(r"(\S+):(\d+)\s+<-> (\S+):(\d+)\s+(\d+) (\d+ \w+)\s+(\d+) (\d+ \w+) ")
 _SOURCE_ROUTES = {"131", "137"}
@@ -65,7 +68,7 @@ def _conversations(tshark: str, capture: Path, *words: str) -> tuple[dict[str, C
     packets, *statistics = subprocess.run(command, capture_output=True, text=True).stdout.split("=" * 80)
     streams = set()
     for line in packets.splitlines():
-        protocols, stream, bogus, options, routing, length = line.split("\t")
+        protocols, stream, bogus, options, routing, length, *cut = line.split("\t")
         names = protocols.split(":")
         if (
             sum(name in ("ip", "ipv6") for name in names) > 1
@@ -75,7 +78,7 @@ def _conversations(tshark: str, capture: Path, *words: str) -> tuple[dict[str, C
             return None
         if routing or _SOURCE_ROUTES & set(options.split(",")):
             return None
-        if stream and not bogus:
+        if stream and not bogus and not any(text in word for text in _CUT_HEADERS for word in cut):
             streams.add(stream)
     found: dict[str, Counter[object]] = {"tcp": Counter(), "udp": Counter()}
     for part in statistics:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import lzma
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,12 +95,21 @@ def test_table_holds_what_was_built(capture: Capture) -> None:
     assert _frames(table) == [packet.data for packet in capture.packets]
 
 
+def _zipped(octets: bytes) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.mkdir("folder")
+        archive.writestr("folder/a capture", octets)
+    return target.getvalue()
+
+
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "bzip2": bz2.compress,
     "xz": lzma.compress,
     "zstd": zstandard.ZstdCompressor().compress,
     "lz4": lz4.frame.compress,
+    "zip": _zipped,
 }
 
 

@@ -40,7 +40,8 @@ def _followed(tshark: str, capture: Path) -> Counter[Sent] | None:
         return None
     words = [word for number in sorted(numbers) for word in ("-z", f"follow,tcp,raw,{number}")]
     done = subprocess.run([tshark, "-r", capture, "-q", *words], capture_output=True, text=True)
-    return Counter(_sent(part) for part in done.stdout.split("=" * 67) if "Node 1: " in part)
+    followed = [part for part in done.stdout.split("=" * 67) if "Node 1: " in part]
+    return Counter(_sent(part) for part in followed if "Node 0: :0" not in part)  # a stream of no packet
 
 
 def _sent(part: str) -> Sent:

@@ -271,6 +271,8 @@ def test_reports_of_random_flows(seed: int, tmp_path: Path, tool: Tool) -> None:
     )
     assert ours == theirs
     assert sum(ours.values()) > 90
+    counts = [tcpflow.counts(tmp_path / name / "out" / "report.xml") for name in ("theirs", "ours")]
+    assert counts[0] == counts[1]
 
 
 def _compare_reports(captures: list[CorpusCapture], tool: str, folder: Path, least: int) -> None:

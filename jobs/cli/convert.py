@@ -33,9 +33,10 @@ def command(captures: tuple[str, ...], dataset: str, as_json: bool, **settings: 
     """Convert captures into a dataset of Parquet files.
 
     CAPTURE is a file, directory (walked), glob, URL, or - for standard input: pcap or pcapng, perhaps
-    compressed (gzip, bzip2, xz, zstd, lz4), told by its contents. Files of directories and globs that are no
-    captures are left out. Captures that are in the dataset already, and have not changed, are skipped. A
-    capture becomes visible whole or not at all; a conversion that was killed is finished by running it again.
+    compressed (gzip, bzip2, xz, zstd, lz4, zip of one file), told by its contents. Files of directories and
+    globs that are no captures are left out. Captures that are in the dataset already, and have not changed, are
+    skipped. A capture becomes visible whole or not at all; a conversion that was killed is finished by running it
+    again.
 
     \b
     pcap2arrow convert captures/ -o dataset

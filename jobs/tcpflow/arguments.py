@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import getopt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from jobs.letters import Letter, read_letters, sets
 from pcap2arrow.errors import UsageError
 from queries.streams.style import Style
 
-SHORT = "ab:BcCd:De:E:f:F:ghHi:IJKlL:m:o:pPqQr:R:sS:T:U:vVw:x:X:z:Z0"
-LONG = ["chroot=", "help", "map=", "relinquish-privileges=", "verbose", "version"]
-_LETTERS = {"chroot": "z", "help": "h", "relinquish-privileges": "U", "verbose": "v", "version": "V"}
-
 LIVE = "there is no live capture here: write one with tcpdump -w FILE, and read it with -r FILE"
 """Why live captures are refused."""
-
-_WITHOUT_EFFECT = "fLpPQUz"
-_STYLES = {
-    "B": {"binary": True},
-    "0": {"newline": False},
-    "D": {"hexadecimal": True},
-    "g": {"colours": True},
-    "J": {"as_json": True},
-}
-"""What letters change of how packets are printed."""
 
 _PREFIXES = {
     "k": "%K/",
@@ -75,6 +62,7 @@ class Arguments:
     style: Style = field(default_factory=Style)
     quiet: bool = False
     shift: int = 0
+    rest_are_sources: bool = False
     expression: str = ""
     shown: str | None = None
     warnings: list[str] = field(default_factory=list)
@@ -85,15 +73,9 @@ def read_arguments(words: Sequence[str]) -> Arguments:
 
     Raises UsageError where tcpflow would refuse it, and for live captures.
     """
-    try:
-        options, rest = getopt.gnu_getopt(list(words), SHORT, LONG)
-    except getopt.GetoptError as error:
-        raise UsageError(f"{error.msg} (-h lists the letters)") from None
     found = Arguments()
-    for option, value in options:
-        name = option.lstrip("-")
-        _take(found, _LETTERS.get(name, name), value)
-    if any(option == "-l" for option, _ in options):
+    rest = read_letters(words, LETTERS, found)
+    if found.rest_are_sources:
         found.sources += rest
     else:
         found.expression = " ".join(rest)
@@ -106,65 +88,6 @@ def _check(found: Arguments) -> None:
         raise UsageError("post_processing currently requires storing output.")
     if "python" in found.scanners and not found.function:
         raise UsageError("-e python: expected --map MODULE:FUNCTION, or -S py_module=M -S py_function=F")
-
-
-def _take(found: Arguments, letter: str, value: str) -> None:
-    if letter == "i":
-        raise UsageError(f"-i: {LIVE}")
-    if letter in _WITHOUT_EFFECT:
-        found.warnings.append(f"warning: -{letter} does nothing here")
-        return
-    match letter:
-        case "r":
-            found.sources.append(value)
-        case "R":
-            found.finishing.append(value)
-        case "w":
-            found.unprocessed = value
-        case "o":
-            found.folder = value
-        case "X":
-            found.report = value
-        case "T":
-            found.template = value
-        case "F":
-            _take_format(found, value)
-        case "b":
-            found.limit = _number(value)
-        case "m":
-            found.skip = _number(value)
-        case "e" | "E" | "x":
-            _take_scanner(found, letter, value)
-        case "S":
-            _take_setting(found, value)
-        case "map":
-            found.scanners.add("python")
-            found.function = value
-        case "h" | "H" | "V":
-            found.shown = found.shown or letter
-        case _:
-            _take_console(found, letter)
-
-
-def _take_console(found: Arguments, letter: str) -> None:
-    """Letters without a value: what is printed, and what is written beside streams."""
-    match letter:
-        case "a":
-            found.scanners |= {"http", "md5"}
-        case "I":
-            found.index = True
-        case "K":
-            found.captures = True
-        case "Z":
-            found.raw_bodies = True
-        case "q":
-            found.quiet = True
-        case "c":
-            found.console = True
-        case "C":
-            found.console, found.style = True, replace(found.style, heading=False)
-        case _ if letter in _STYLES:
-            found.style = replace(found.style, **_STYLES[letter])
 
 
 def _number(text: str) -> int:
@@ -187,7 +110,7 @@ def _take_format(found: Arguments, letters: str) -> None:
             raise UsageError(f"-F{letter}: invalid option: there are c, k, m, g, t, T, X and M")
 
 
-def _take_scanner(found: Arguments, letter: str, name: str) -> None:
+def _take_scanner(found: Arguments, name: str, *, letter: str) -> None:
     if name not in _SCANNERS:
         raise UsageError(f"-{letter} {name}: no such scanner: there are {', '.join(_SCANNERS)}")
     if letter == "E":
@@ -221,3 +144,86 @@ def _take_setting(found: Arguments, text: str) -> None:
     else:
         hint = ": --map MODULE:FUNCTION runs a function on each stream" if name.endswith("_cmd") else ""
         found.warnings.append(f"warning: -S {name} does nothing here{hint}")
+
+
+def _refuse(found: Arguments, value: str) -> None:
+    raise UsageError(f"-i: {LIVE}")
+
+
+def _take_function(found: Arguments, value: str) -> None:
+    found.scanners.add("python")
+    found.function = value
+
+
+def _console(**style: bool) -> Letter[Arguments]:
+    """A letter that prints packets, in a style."""
+
+    def take(found: Arguments, value: str) -> None:
+        found.console, found.style = True, replace(found.style, **style)
+
+    return Letter(take)
+
+
+def _style(**style: bool) -> Letter[Arguments]:
+    """A letter that changes how packets are printed, if they are."""
+    return Letter(lambda found, value: setattr(found, "style", replace(found.style, **style)))
+
+
+def _shows(letter: str, word: str = "") -> Letter[Arguments]:
+    return Letter(lambda found, value: setattr(found, "shown", found.shown or letter), word=word)
+
+
+def _nothing(letter: str = "", *, has_value: bool = False, word: str = "") -> Letter[Arguments]:
+    """A letter that does nothing here; with its name, it is said so."""
+
+    def take(found: Arguments, value: str) -> None:
+        if letter:
+            found.warnings.append(f"warning: -{letter} does nothing here")
+
+    return Letter(take, has_value, word)
+
+
+LETTERS: dict[str, Letter[Arguments]] = {
+    "r": Letter(lambda found, value: found.sources.append(value), has_value=True),
+    "R": Letter(lambda found, value: found.finishing.append(value), has_value=True),
+    "l": sets("rest_are_sources", True),
+    "o": sets("folder", has_value=True),
+    "X": sets("report", has_value=True),
+    "w": sets("unprocessed", has_value=True),
+    "T": sets("template", has_value=True),
+    "F": Letter(_take_format, has_value=True),
+    "b": Letter(lambda found, value: setattr(found, "limit", _number(value)), has_value=True),
+    "m": Letter(lambda found, value: setattr(found, "skip", _number(value)), has_value=True),
+    "a": Letter(lambda found, value: found.scanners.update(("http", "md5"))),
+    "e": Letter(partial(_take_scanner, letter="e"), has_value=True),
+    "E": Letter(partial(_take_scanner, letter="E"), has_value=True),
+    "x": Letter(partial(_take_scanner, letter="x"), has_value=True),
+    "S": Letter(_take_setting, has_value=True),
+    "map": Letter(_take_function, has_value=True, word="map"),
+    "I": sets("index", True),
+    "K": sets("captures", True),
+    "Z": sets("raw_bodies", True),
+    "c": _console(),
+    "C": _console(heading=False),
+    "B": _style(binary=True),
+    "0": _style(newline=False),
+    "D": _style(hexadecimal=True),
+    "g": _style(colours=True),
+    "J": _style(as_json=True),
+    "q": sets("quiet", True),
+    "h": _shows("h", "help"),
+    "H": _shows("H"),
+    "V": _shows("V", "version"),
+    "i": Letter(_refuse, has_value=True),
+    "f": _nothing("f", has_value=True),
+    "L": _nothing("L", has_value=True),
+    "p": _nothing("p"),
+    "P": _nothing("P"),
+    "Q": _nothing("Q"),
+    "U": _nothing("U", has_value=True, word="relinquish-privileges"),
+    "z": _nothing("z", has_value=True, word="chroot"),
+    "d": _nothing(has_value=True),
+    "s": _nothing(),
+    "v": _nothing(word="verbose"),
+}
+"""What each letter does; those of live captures and of processes nothing, or they are refused."""

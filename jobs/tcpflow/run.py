@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,7 +121,7 @@ class _Run:
         if arguments.with_report:
             shown = {stream: str(self.folder / name) for stream, name in self.names.items()}
             target = Path(arguments.report) if arguments.report else self.folder / _REPORT
-            _write_text(target, report(bucket, shown, findings, version=__version__))
+            _write_text(target, report(bucket, shown, findings, version=__version__, usage=_usage()))
 
     def _findings(self, bucket: Bucket) -> Findings:
         """What scanners find in streams; bodies of HTTP become files."""
@@ -163,6 +164,21 @@ class _Run:
             from jobs.tcpflow.captures import write_others
 
             write_others(bucket, groups, chosen, arguments.unprocessed)
+
+
+def _usage() -> dict[str, object]:
+    """What this process took so far, under the names that tcpflow's report has: seconds, KiB, counts."""
+    found = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "utime": f"{found.ru_utime:.6f}",
+        "stime": f"{found.ru_stime:.6f}",
+        "maxrss": found.ru_maxrss,
+        "minflt": found.ru_minflt,
+        "majflt": found.ru_majflt,
+        "nswap": found.ru_nswap,
+        "inblock": found.ru_inblock,
+        "oublock": found.ru_oublock,
+    }
 
 
 def _files(folder: Path) -> set[str]:

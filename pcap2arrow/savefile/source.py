@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import shutil
 import sys
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +42,7 @@ MAX_RATIO = 2048
 
 _RATIO_COUNTS_FROM = 64 << 20
 _SPOOL_STEP = 1 << 18
+_MOST_LISTED = 4 << 20  # octets of a zip archive's list that are taken into memory
 _READ_AHEAD = 1 << 20
 _MAX_WINDOW_LOG = 27  # memory that a zstd stream may ask for: 128 MiB
 
@@ -267,12 +270,22 @@ def _open_lz4(file: IO[bytes]) -> _Stream:
     return stream
 
 
+def _open_zip(file: IO[bytes]) -> _Stream:
+    """The one file of an archive."""
+    archive = zipfile.ZipFile(_Seekable(cast("_Sequential", file)))
+    members = [each for each in archive.infolist() if not each.is_dir()]
+    if len(members) != 1:
+        raise ValueError(f"{len(members)} files, not one")
+    return cast("_Stream", archive.open(members[0]))
+
+
 _COMPRESSIONS: dict[str, tuple[bytes, Callable[[IO[bytes]], _Stream]]] = {
     "gzip": (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
     "bzip2": (b"BZh", bz2.BZ2File),
     "xz": (b"\xfd7zXZ\0", lzma.LZMAFile),
     "zstd": (b"\x28\xb5\x2f\xfd", _open_zstd),
     "lz4": (b"\x04\x22\x4d\x18", _open_lz4),
+    "zip": (b"PK\x03\x04", _open_zip),
 }
 
 
@@ -296,6 +309,16 @@ class _Sequential:
         self.position += len(taken)
         return bytes(taken)
 
+    @property
+    def size(self) -> int:
+        """How many octets there are."""
+        return self._stored.size
+
+    def move(self, position: int) -> int:
+        """Go on at that octet, or the end."""
+        self.position, self._ahead = min(position, self._stored.size), memoryview(b"")
+        return self.position
+
     def _read_ahead(self, length: int) -> None:
         have = len(self._ahead)
         target = memoryview(bytearray(length))
@@ -313,6 +336,29 @@ class _Sequential:
         return self.position
 
     closed = False
+
+
+class _Seekable(io.RawIOBase):
+    """The same, of which any octets can be read: the list of a zip archive stands at its end."""
+
+    def __init__(self, octets: _Sequential) -> None:
+        self._octets = octets
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        octets = self._octets
+        from_where = {os.SEEK_SET: 0, os.SEEK_CUR: octets.position, os.SEEK_END: octets.size}[whence]
+        return octets.move(max(from_where + offset, 0))
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size > _MOST_LISTED:
+            raise ValueError(f"a list of {size} octets")
+        return self._octets.read(size)
 
 
 def _decompress(stored: _Octets, compression: str, target: IO[bytes], name: str) -> str:
@@ -339,7 +385,7 @@ def _decompress(stored: _Octets, compression: str, target: IO[bytes], name: str)
 
 def _errors_of(compression: str) -> tuple[type[Exception], ...]:
     """What decompressors raise where the data are damaged or end early."""
-    errors = (EOFError, OSError, ValueError, RuntimeError, zlib.error, lzma.LZMAError)
+    errors = (EOFError, OSError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
     if compression != "zstd":
         return errors
     import zstandard

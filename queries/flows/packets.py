@@ -72,9 +72,9 @@ def _is_tcp() -> pl.Expr:
 
 
 def _is_udp() -> pl.Expr:
-    """Whether UDP's length is at least that of its header, and no greater than the packet, unless it is a fragment."""
+    """Whether UDP's length is at least that of its header, or that of a jumbogram: 0 (RFC 2675, 4)."""
     length = pl.col("udp_length")
-    return (length >= _UDP_HEADER) & (pl.col("frag_key").is_not_null() | (length <= _room()))
+    return (length >= _UDP_HEADER) | ((length == 0) & (pl.col("ip_version") == 6))
 
 
 def _room() -> pl.Expr:

@@ -59,20 +59,48 @@ class Findings:
 
 
 def report(
-    bucket: Bucket | None, names: Mapping[int, str], findings: Findings, *, version: str
+    bucket: Bucket | None,
+    names: Mapping[int, str],
+    findings: Findings,
+    *,
+    version: str,
+    usage: Mapping[str, object] | None = None,
 ) -> Iterator[str]:
     """The report, piece by piece: a file object per stream, in the order in which they closed.
 
-    ``names`` are those of files.
+    ``names`` are those of files, ``usage`` is what the work took of the machine.
     """
     yield _HEAD.format(program="pcap2arrow", version=escape(version))
-    count = 0
     if bucket is not None:
-        count = len(bucket.followed.streams)
         yield from _file_objects(bucket, names, findings)
-    packets = 0 if bucket is None else len(bucket.packets)
     yield "  </configuration>\n"
-    yield f"  <total_flows>{count}</total_flows>\n  <total_packets>{packets}</total_packets>\n</dfxml>\n"
+    counts = {
+        "max_open_flows": 0 if bucket is None else _most_open(bucket),
+        "total_flows": 0 if bucket is None else len(bucket.followed.streams),
+        "total_packets": 0 if bucket is None else int(bucket.followed.streams.packets.sum()),
+    }
+    yield from _elements(counts, "  ")
+    if usage is not None:
+        yield "  <rusage>\n"
+        yield from _elements(usage, "    ")
+        yield "  </rusage>\n"
+    yield "</dfxml>\n"
+
+
+def _elements(values: Mapping[str, object], indent: str) -> Iterator[str]:
+    return (f"{indent}<{name}>{value}</{name}>\n" for name, value in values.items())
+
+
+def _most_open(bucket: Bucket) -> int:
+    """How many streams had their file open at once; a packet that closes one and opens another closes it first."""
+    packets, streams = bucket.packets, bucket.followed.streams
+    with_file = streams.opening >= 0
+    opens = packets.order[streams.opening[with_file]]
+    closing = streams.closing[with_file]
+    closes = packets.order[closing] + (closing == streams.opening[with_file])
+    opens, closes = np.sort(opens), np.sort(closes[closing >= 0])
+    open_ = np.arange(1, len(opens) + 1) - np.searchsorted(closes, opens, side="right")
+    return int(open_.max(initial=0))
 
 
 def _file_objects(bucket: Bucket, names: Mapping[int, str], findings: Findings) -> Iterator[str]:

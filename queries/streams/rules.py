@@ -25,6 +25,7 @@ class Rules:
 
     - a second SYN does not begin a new stream, whatever its sequence number
     - what is pushed aside by an octet from before the first one stays where it was, too, until it is overwritten
+      (where that happens too often, no more)
     - any packet closes a stream that it is too far from, even one without data
     - what comes after the end is compared with the last 101 streams that ended, not with all
     - fragments stay what they are: only the first one has octets of a stream

@@ -20,6 +20,7 @@ from queries.streams.rules import Rules
 _WORD = 1 << 32
 _HALF = 1 << 31
 _REMEMBERED = 101  # streams that tcpflow compares late packets with
+_LOOKED_AT = 1 << 22  # writes looked at for what shifts push aside: senders decide how often that is
 
 
 def signed(difference: int) -> int:
@@ -79,6 +80,7 @@ class Tracker:
         self._open: dict[int, Track] = {}
         self._ended: dict[int, list[tuple[int, Track]]] = {}
         self._saved = 0
+        self._to_look_at = _LOOKED_AT
         self._octets = packets.payload.data
 
     def follow(self, rows: NDArray[np.int64], flows: NDArray[np.int64]) -> None:
@@ -193,7 +195,8 @@ class Tracker:
 
     def _shift(self, track: Track, place: int, kept: int, missing: int) -> None:
         """Make room for octets from before the first."""
-        if self._rules.as_tcpflow and kept < missing:
+        if self._rules.as_tcpflow and kept < missing and self._to_look_at > 0:
+            self._to_look_at -= len(track.writes)
             head = track.origin + missing
             track.writes += [
                 (at - missing, min(at + octets, head) - at, row)

@@ -37,3 +37,9 @@ def file_objects(report: Path) -> Counter[tuple[object, ...]]:
         name, size, digest = (each.findtext(tag) for tag in ("filename", "filesize", "hashdigest"))
         found[name, size, attributes, digest] += 1
     return found
+
+
+def counts(report: Path) -> dict[str, str | None]:
+    """What a report counts in the end."""
+    root = ElementTree.parse(report).getroot()
+    return {name: root.findtext(name) for name in ("max_open_flows", "total_flows", "total_packets")}
