@@ -167,7 +167,7 @@ def _count_capture(path: str, name: str, filters: Sequence[Filter], errors: list
         for chosen in FileReader(path, name).chosen(Wanted(selection, damaged=damage.append)):
             packets = [before + int(more) for before, more in zip(packets, chosen.sum(axis=0), strict=True)]
     except Pcap2ArrowError as error:
-        damage.append(str(error))
+        damage.insert(0, str(error))
     errors += damage[:1]
     selection.tally.packets = packets
     return selection.tally

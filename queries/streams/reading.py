@@ -17,6 +17,7 @@ from pcap2arrow.conversion.unit import place
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
+from pcap2arrow.dataset.snapshot import Source as Stamp
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import Input, find_captures
 from pcap2arrow.reading.files import nulls, read_frame
@@ -167,12 +168,13 @@ def _of_file(
 
 
 def _of_input(found: Input, number: int, reading: Reading, units: Units) -> Iterator[Part]:
+    before = stamp(found.path)
     planned = units(found)
     for unit in planned:
         octets = unit.end - unit.begin.offset
-        yield Part(partial(_of_capture, found, unit, number), reading, octets)
+        yield Part(partial(_of_capture, found, before, unit, number), reading, octets)
     if not planned:
-        yield Part(partial(_of_capture, found, None, number), reading, stored_octets(found))
+        yield Part(partial(_of_capture, found, before, None, number), reading, stored_octets(found))
 
 
 def stored_octets(found: Input) -> int | None:
@@ -182,9 +184,11 @@ def stored_octets(found: Input) -> int | None:
     return stamp(found.path).size
 
 
-def _of_capture(found: Input, unit: Unit | None, number: int, reading: Reading) -> Iterator[pl.DataFrame]:
+def _of_capture(
+    found: Input, before: Stamp, unit: Unit | None, number: int, reading: Reading
+) -> Iterator[pl.DataFrame]:
     """Windows of a capture, or of one of its units; what a filter leaves out is not decoded."""
-    with open_source(found.path, name=found.name) as source:
+    with open_source(found.path, name=found.name, before=before) as source:
         header = read_header(source)
         first = starts_section(source.read(0, 12)) if header is None else None
         big_endian = (header.order if header is not None else first or SectionState().order) == ">"
