@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -290,14 +290,18 @@ class _Job:
         return found
 
     def _finish(self, whole: Whole, tables: str | None) -> None:
-        """The last round: number and name all streams, and write their tables."""
+        """The last round: number and name all streams, and write their tables, which appear together."""
+        from pcap2arrow.writing.target import failing_as, open_target
+
         if not self.outputs.final:
             self._rename(whole)
-        for table in self.outputs.tables:
-            try:
-                whole.write(table, Path(str(tables), f"{table}.parquet"))
-            except OSError as error:
-                raise ExportError(f"{tables}: {error.strerror}") from error
+        with ExitStack() as appearing:
+            for table in self.outputs.tables:
+                target = Path(str(tables), f"{table}.parquet")
+                file, _ = appearing.enter_context(open_target(target))
+                with failing_as(target):
+                    whole.write(table, file)
+                    file.flush()
 
     def _rename(self, whole: Whole) -> None:
         folder = Path(self.outputs.folder) if self.outputs.folder is not None else None
