@@ -209,6 +209,6 @@ def _count_capture(path: str, name: str, filters: Sequence[Filter]) -> SelectedC
         for chosen in FileReader(path, name).chosen(Wanted(selection, damaged=damage.append)):
             packets = [before + int(more) for before, more in zip(packets, chosen.sum(axis=0), strict=True)]
     except Pcap2ArrowError as error:
-        damage.append(str(error))
+        damage.insert(0, str(error))
     selection.tally.packets = packets
     return SelectedCount(selection.tally, tuple(damage[:1]))

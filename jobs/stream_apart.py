@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from jobs.stream_tasks import Outputs, write_bucket
-from pcap2arrow.errors import ExportError
+from pcap2arrow.writing.target import failing_as
 from queries.streams.apart import ASKED, WRITTEN, Questions, Records, follow_apart, written
 from queries.streams.bucket import Bucket
 from queries.streams.octets import Source, Taken
@@ -73,7 +73,8 @@ def hold_fragments(
         if len(known):
             spill.add_apart(known)
     if held:
-        pl.concat(held).to_frame().write_ipc(path)
+        with failing_as(path), Path(path).open("wb") as target:
+            pl.concat(held).to_frame().write_ipc(target)
 
 
 def lay_out(name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs) -> Laid:
@@ -141,8 +142,9 @@ def _answer(
     octets = taken.gathered(which, np.zeros(len(wide), np.int64), wide)
     offset = file.tell()
     view = octets.data
-    while view:
-        view = view[file.write(view) :]
+    with failing_as(path):
+        while view:
+            view = view[file.write(view) :]
     ends = np.cumsum(wide)
     for number in np.unique(bucket).tolist():
         here = np.flatnonzero(bucket == number)
@@ -193,7 +195,7 @@ def _write_octets(
 
 
 def _write(folder: Path, name: str, content: Sequence[tuple[int, memoryview]]) -> None:
-    try:
+    with failing_as(folder / name):
         handle = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             for offset, octets in content:
@@ -202,8 +204,6 @@ def _write(folder: Path, name: str, content: Sequence[tuple[int, memoryview]]) -
                     octets, offset = octets[count:], offset + count
         finally:
             os.close(handle)
-    except OSError as error:
-        raise ExportError(f"{folder / name}: {error.strerror}") from error
 
 
 def finish(laid: Laid, answers: Sequence[Answer], rules: Rules, outputs: Outputs) -> list[Partial]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.functions import load_function
 from jobs.streams import StreamsReport, make_empty, make_folder
-from pcap2arrow.errors import ExportError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -122,13 +122,16 @@ def read_bucket(
 
 
 def _write_tables(bucket: Bucket, tables: dict[str, pl.DataFrame], folder: Path) -> None:
-    try:
-        for name, table in tables.items():
-            table.write_parquet(folder / f"{name}.parquet")
-        bucket.segments_table().write_parquet(folder / "segments.parquet")
-        bucket.gaps_table().write_parquet(folder / "gaps.parquet")
-    except OSError as error:
-        raise ExportError(f"{folder}: {error.strerror}") from error
+    """Write tables, which appear together.  Raises ExportError."""
+    import pyarrow.parquet as pq
+
+    from pcap2arrow.writing.target import open_target
+
+    others = {"segments": bucket.segments_table(), "gaps": bucket.gaps_table()}
+    with ExitStack() as appearing:
+        for name, table in (tables | others).items():
+            file, _ = appearing.enter_context(open_target(folder / f"{name}.parquet"))
+            pq.write_table(table.to_arrow(), file, compression="zstd")
 
 
 def _report(streams: pl.DataFrame, read: Read, warnings: Iterable[str]) -> StreamsReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from pcap2arrow.errors import ExportError
 from pcap2arrow.inputs import Input
 from pcap2arrow.reading.api import polars_schema
 from pcap2arrow.savefile.source import stamp
+from pcap2arrow.writing.target import failing_as, open_target
 from queries.filters.compiled import Filter
 from queries.select import total
 from queries.streams.octets import of_frame
@@ -221,14 +223,16 @@ class Job:
             self.watch(Progress(step, done, len(tasks)))
 
     def _finish(self, whole: Whole, tables: str | None) -> None:
-        """The last round: number and name all streams, and write their tables."""
+        """The last round: number and name all streams, and write their tables, which appear together."""
         if not self.outputs.final:
             self._rename(whole)
-        for table in self.outputs.tables:
-            try:
-                whole.write(table, Path(str(tables), f"{table}.parquet"))
-            except OSError as error:
-                raise ExportError(f"{tables}: {error.strerror}") from error
+        with ExitStack() as appearing:
+            for table in self.outputs.tables:
+                target = Path(str(tables), f"{table}.parquet")
+                file, _ = appearing.enter_context(open_target(target))
+                with failing_as(target):
+                    whole.write(table, file)
+                    file.flush()
 
     def _rename(self, whole: Whole) -> None:
         folder = Path(self.outputs.folder) if self.outputs.folder is not None else None

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from pcap2arrow.errors import DatasetError, FormatError, LimitError, SourceError
+from pcap2arrow.writing.target import failing_as
 from queries.select import Tally
 from queries.streams.bucket import Bucket
 from queries.streams.naming import Template
@@ -111,7 +112,8 @@ def _fragments(reading: Reading, path: str | None) -> Iterator[str | pl.DataFram
             yield held
         else:
             file = f"{path}.{number}.fragments"
-            held.write_ipc(file)
+            with failing_as(file), Path(file).open("wb") as target:
+                held.write_ipc(target)
             yield file
 
 

@@ -13,7 +13,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -47,7 +47,8 @@ class Request:
 class FaultProxy:
     """Its ``url``, what came through, and how often it did what.
 
-    Where it is ``unconditional``, the store behind it is one that takes every put for an order to overwrite.
+    Where it is ``unconditional``, the store behind it is one that takes every put for an order to overwrite.  Otherwise
+    conditional puts pass one at a time: moto looks first and puts then, which lets two of a busy moment both succeed.
     """
 
     url: str
@@ -59,6 +60,7 @@ class FaultProxy:
     faults: Counter[str] = field(default_factory=Counter)
     total: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    creating: threading.Lock = field(default_factory=threading.Lock)
 
     def fault(self) -> str | None:
         """What becomes of the next request; None: all is well."""
@@ -106,7 +108,8 @@ def fault_proxy(
             elif fault in ("503", "500 before"):
                 self._refuse(int(fault[:3]))
             else:
-                status, headers, octets = self._pass_on(body)
+                with proxy.creating if "If-None-Match" in self.headers else nullcontext():
+                    status, headers, octets = self._pass_on(body)
                 if fault == "500 after":
                     self._refuse(500)
                 elif fault == "reset after":

@@ -134,9 +134,9 @@ def _writers(server: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch
 
         with ThreadPoolExecutor(8) as pool:
             versions = [version for of_writer in pool.map(write, range(8)) for version in of_writer]
-        assert sorted(versions) == list(range(1, 8 * commits + 1))
         dataset = open_dataset(url)
         added = [live.name for change in dataset.changes(0) for live in change.add]
+        assert sorted(versions) == list(range(1, 8 * commits + 1))
         assert sorted(added) == sorted(f"{writer}/{n}" for writer in range(8) for n in range(commits))
         assert datasets.damaged(dataset, dataset.snapshot()) == []
     return proxy

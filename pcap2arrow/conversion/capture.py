@@ -18,7 +18,7 @@ from pcap2arrow.conversion.unit import WrittenUnit, write_unit
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import LiveCapture
 from pcap2arrow.dataset.snapshot import Source as Stamp
-from pcap2arrow.errors import ConflictError, DatasetError, SourceError
+from pcap2arrow.errors import ConflictError, DatasetError
 from pcap2arrow.inputs import Input
 from pcap2arrow.savefile.pcap import PcapHeader
 from pcap2arrow.savefile.reader import Position, read_header
@@ -54,7 +54,7 @@ def scan_whole(source: Source, options: Options) -> CapturePlan:
 def scan_alone(found: Input, options: Options, spool: str | None = None) -> Scanned:
     """Scan a capture without writing anything."""
     before = stamp(found.path)
-    with open_source(found.path, name=found.name, spool=spool) as source:
+    with open_source(found.path, name=found.name, spool=spool, before=before) as source:
         return Scanned(scan_whole(source, options), before)
 
 
@@ -69,7 +69,7 @@ def join_parts(found: Input, before: Stamp, scans: Sequence[RangeScan], options:
 
     Raises SourceError where the capture is no longer what ``before`` says.
     """
-    with open_source(found.path, name=found.name) as source:
+    with open_source(found.path, name=found.name, before=before) as source:
         header = read_header(source)
 
         def rescan(scan: RangeScan, begin: Position) -> RangeScan:
@@ -77,7 +77,6 @@ def join_parts(found: Input, before: Stamp, scans: Sequence[RangeScan], options:
 
         blocks, end = prove(scans, rescan)
         plan = plan_capture(source, header, blocks, end, options)
-    check_unchanged(found, before)
     return Scanned(plan, before)
 
 
@@ -88,10 +87,8 @@ def write_part(
 
     Raises SourceError where the capture is no longer what ``before`` says.
     """
-    with open_source(found.path, name=found.name) as source:
-        written = write_unit(source, header, unit, options, dataset)
-    check_unchanged(found, before)
-    return written
+    with open_source(found.path, name=found.name, before=before) as source:
+        return write_unit(source, header, unit, options, dataset)
 
 
 def convert_whole(dataset: Dataset, found: Input, options: Options, spool: str | None = None) -> Converted:
@@ -100,24 +97,10 @@ def convert_whole(dataset: Dataset, found: Input, options: Options, spool: str |
     Raises FormatError, SourceError or LimitError where it can't be read, or changes meanwhile.
     """
     before = stamp(found.path)
-    with open_source(found.path, name=found.name, spool=spool) as source:
+    with open_source(found.path, name=found.name, spool=spool, before=before) as source:
         plan = scan_whole(source, options)
         units = [write_unit(source, plan.header, unit, options, dataset) for unit in plan.units]
-    check_unchanged(found, before)
     return finish(dataset, found, Scanned(plan, before), units, options)
-
-
-def check_unchanged(found: Input, before: Stamp) -> None:
-    """Raise SourceError where a capture's file is another one by now, or was written to."""
-    now = stamp(found.path)
-    if now != before:
-        raise SourceError(f"{found.name}: input changed while it was converted: {_difference(before, now)}")
-
-
-def _difference(before: Stamp, now: Stamp) -> str:
-    if now.size != before.size:
-        return f"{before.size} octets, then {now.size}"
-    return "it was replaced" if now.inode != before.inode else "it was written to"
 
 
 def confirm(

@@ -20,6 +20,7 @@ from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import Source as Stamp
 from pcap2arrow.errors import Pcap2ArrowError
 from pcap2arrow.inputs import Input
+from pcap2arrow.savefile.source import check_unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def write_group(
 def _write_part(part: Part, capture: PlannedCapture, options: Options, dataset: Dataset) -> Written:
     found, plan = capture.found, capture.plan
     try:
-        tasks.check_unchanged(found, capture.stamp)
+        check_unchanged(found.path, found.name, capture.stamp)
         if plan is None or part.unit is None:
             return Written(part.capture, converted=tasks.convert_whole(dataset, found, options))
         unit = tasks.write_part(found, capture.stamp, plan.header, part.unit, options, dataset)

@@ -60,6 +60,7 @@ class _Octets(Protocol):
 class _LocalFile:
     file: IO[bytes]
     size: int
+    stamp: Stamp | None = None
 
     def read_into(self, offset: int, target: memoryview) -> int:
         done = 0
@@ -179,7 +180,24 @@ def stamp(path: str) -> Stamp:
         status = Path(path).stat()
     except remote_errors() as error:
         raise SourceError(f"{path}: {reason(error)}") from error
+    return _local_stamp(path, status)
+
+
+def _local_stamp(path: str, status: os.stat_result) -> Stamp:
     return Stamp(str(Path(path).absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def check_unchanged(path: str, name: str, before: Stamp) -> None:
+    """Raise SourceError where a stored capture is another one by now, or was written to."""
+    now = stamp(path)
+    if now != before:
+        raise SourceError(f"{name}: input changed while it was read: {_difference(before, now)}")
+
+
+def _difference(before: Stamp, now: Stamp) -> str:
+    if now.size != before.size:
+        return f"{before.size} octets, then {now.size}"
+    return "it was replaced" if (now.inode, now.etag) != (before.inode, before.etag) else "it was written to"
 
 
 def compression_of(head: bytes) -> str | None:
@@ -188,22 +206,34 @@ def compression_of(head: bytes) -> str | None:
 
 
 @contextmanager
-def open_source(path: str, *, name: str | None = None, spool: str | None = None) -> Iterator[Source]:
+def open_source(
+    path: str, *, name: str | None = None, spool: str | None = None, before: Stamp | None = None
+) -> Iterator[Source]:
     """Open a capture: a local path, a URL that fsspec knows, or ``-`` for standard input.
 
-    ``spool`` is the folder for temporary files.  Raises SourceError where it can't be opened, LimitError where it
-    decompresses beyond :data:`MAX_RATIO`.
+    ``spool`` is the folder for temporary files.  ``before`` is the capture's stamp from when the job began, if that is
+    not now.  Raises SourceError where it can't be opened, or is another by the end of the ``with`` block, LimitError
+    where it decompresses beyond :data:`MAX_RATIO`.
     """
     name = name or path
     with _open_stored(path, spool) as stored:
-        source = Source(name, stored)
-        compression = compression_of(source.read(0, 6))
-        if compression is None:
+        before = before or getattr(stored, "stamp", None)
+        with _decompressed(stored, name, spool) as source:
             yield source
-            return
-        with tempfile.TemporaryFile(dir=spool) as file:
-            cut = _decompress(stored, compression, file, name)
-            yield Source(name, _LocalFile(file, file.tell()), compression, cut)
+    if before is not None and path != STANDARD_INPUT:
+        check_unchanged(path, name, before)
+
+
+@contextmanager
+def _decompressed(stored: _Octets, name: str, spool: str | None) -> Iterator[Source]:
+    source = Source(name, stored)
+    compression = compression_of(source.read(0, 6))
+    if compression is None:
+        yield source
+        return
+    with tempfile.TemporaryFile(dir=spool) as file:
+        cut = _decompress(stored, compression, file, name)
+        yield Source(name, _LocalFile(file, file.tell()), compression, cut)
 
 
 @contextmanager
@@ -231,7 +261,7 @@ def _stored(path: str, spool: str | None, stack: ExitStack) -> _Octets:
     status = os.fstat(file.fileno())
     if not S_ISREG(status.st_mode):
         raise ValueError("not a regular file")
-    return _LocalFile(file, status.st_size)
+    return _LocalFile(file, status.st_size, _local_stamp(path, status))
 
 
 def _object(url: str) -> tuple[ObjectStore, str, Stored]:

@@ -52,7 +52,7 @@ class Head:
 def read_head(reader: Reader) -> Head:
     """What a capture's header says; a pcapng is read once through for it.  Raises FormatError where it is none."""
     if isinstance(reader, FileReader):
-        with open_source(reader.path, name=reader.name) as source:
+        with open_source(reader.path, name=reader.name, before=reader.before) as source:
             header = read_header(source)
         if header is not None:
             return _head(header.link_word, header.seen_snap_length, {header.link_type}, header.ticks > 10**6)

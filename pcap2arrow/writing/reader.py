@@ -16,6 +16,7 @@ from pcap2arrow.conversion.plan import Unit
 from pcap2arrow.conversion.unit import place_from
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
+from pcap2arrow.dataset.snapshot import Source as Stamp
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.files import greatest, read_batches, read_file, read_rows
 from pcap2arrow.savefile.batch import Window
@@ -89,12 +90,14 @@ class FileReader:
     """A capture that is read where it is.
 
     One of several that are read at once is read in windows of ``octets``, and of very many closed after each.
+    ``before`` is the capture's stamp from when the job began: whoever reads it later reads the same, or an error.
     """
 
     path: str
     name: str
     octets: int = WINDOW
     kept_open: bool = True
+    before: Stamp | None = None
 
     @property
     def bound(self) -> int:
@@ -130,7 +133,7 @@ class FileReader:
         self, rest: Unit, wanted: Wanted, memory: Memory | None
     ) -> Generator[tuple[Placed, Chosen], None, Unit | None]:
         """What is read while the file is open, from a place on; the result is what is left."""
-        with open_source(self.path, name=self.name) as source:
+        with open_source(self.path, name=self.name, before=self.before) as source:
             header = read_header(source)
             order = _first_order(source.read(0, 12)) if header is None else header.order
             octets = WINDOW if source.compression else self.octets
@@ -159,7 +162,7 @@ class FileReader:
         They hold if no packet is longer than the snap length, and each time fits a pcap.  Raises FormatError where
         this is no capture.
         """
-        with open_source(self.path, name=self.name) as source:
+        with open_source(self.path, name=self.name, before=self.before) as source:
             header = read_header(source)
             if header is None or header.ticks != _MICROSECONDS or header.record_header != _RECORD_HEADER:
                 return None
@@ -178,7 +181,7 @@ class FileReader:
         """What the packets of that time add up to, by reading the capture.  Raises FormatError where it is none."""
         blocks: list[Block] = []
         seen = _Seen()
-        with open_source(self.path, name=self.name) as source:
+        with open_source(self.path, name=self.name, before=self.before) as source:
             header = read_header(source)
             section, order = SectionState(), _first_order(source.read(0, 12))
             windows = read_windows(source, header, Position(0), stop=source.size, window=self.octets)

@@ -172,7 +172,7 @@ def _first_order(reader: FileReader) -> int:
 
 def _records(reader: FileReader, *, octets: int = WINDOW) -> Iterator[Records]:
     """The records of a capture in windows of so many octets."""
-    with open_source(reader.path, name=reader.name) as source:
+    with open_source(reader.path, name=reader.name, before=reader.before) as source:
         header = read_header(source)
         for window, _ in read_windows(source, header, Position(0), stop=source.size, window=octets):
             yield window.records

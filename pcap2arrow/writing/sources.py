@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.errors import UsageError
-from pcap2arrow.inputs import find_captures
-from pcap2arrow.savefile.source import STANDARD_INPUT, open_source
+from pcap2arrow.inputs import Input, find_captures
+from pcap2arrow.savefile.source import STANDARD_INPUT, open_source, stamp
 from pcap2arrow.writing.reader import FileReader, Reader, TableReader, open_reader
 
 Sources = Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
@@ -31,7 +31,7 @@ def open_readers(sources: Sources, name: str | None, *, octets: bool = True) -> 
                 readers += _of_dataset(open_dataset(source), name, octets=octets)
             else:
                 readers += [
-                    FileReader(_spooled(found.path, stack), found.name)
+                    _reader(found, stack)
                     for found in find_captures([source]).captures
                     if name in (None, found.name)
                 ]
@@ -46,6 +46,11 @@ def _of_dataset(dataset: Dataset, name: str | None, *, octets: bool) -> list[Rea
         open_reader(dataset, capture) if octets else TableReader(dataset, capture)
         for capture in {capture.capture_id: capture for capture in live}.values()
     ]
+
+
+def _reader(found: Input, stack: ExitStack) -> FileReader:
+    path = _spooled(found.path, stack)
+    return FileReader(path, found.name, before=stamp(path))
 
 
 def _spooled(path: str, stack: ExitStack) -> str:

@@ -61,13 +61,23 @@ def open_target(target: Target) -> Iterator[tuple[IO[bytes], str]]:
         path = Path(target)
         hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with hidden.open("wb") as file:
-                yield file, str(path)
-            hidden.replace(path)
-        except OSError as error:
-            raise ExportError(f"{path}: {error.strerror or error}") from error
+            with failing_as(path):
+                with hidden.open("wb") as file:
+                    yield file, str(path)
+                hidden.replace(path)
         finally:
             hidden.unlink(missing_ok=True)
+
+
+@contextmanager
+def failing_as(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system says of a file that is written into an ExportError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise ExportError(
+            f"{os.fspath(path)}: {os.strerror(error.errno) if error.errno else error}"
+        ) from error
 
 
 @contextmanager

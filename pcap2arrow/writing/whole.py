@@ -68,6 +68,6 @@ def _original(reader: Reader) -> Iterator[Any]:
     if isinstance(reader, TableReader):
         yield from ahead(rebuild(reader.dataset, reader.capture))
         return
-    with open_source(reader.path, name=reader.name) as source:
+    with open_source(reader.path, name=reader.name, before=reader.before) as source:
         for offset in range(0, source.size, _COPY_STEP):
             yield source.read(offset, _COPY_STEP)

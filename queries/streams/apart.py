@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pcap2arrow.writing.target import failing_as
 from queries.filters.machine.frames import Slices
 from queries.streams.assembly import Crowd, lay_out
 from queries.streams.bucket import Bucket
@@ -125,7 +126,8 @@ class Records:
     @classmethod
     def of(cls, found: NDArray[np.void], path: str) -> Records:
         """Write an array that is sorted by part."""
-        found.tofile(path)
+        with failing_as(path):
+            found.tofile(path)
         part = found["part"]
         marks = np.flatnonzero(part[1:] != part[:-1]) + 1
         firsts = [0, *marks.tolist()] if len(part) else []

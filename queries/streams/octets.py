@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pcap2arrow.arrays import VIEW, gather_views
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
+from pcap2arrow.dataset.snapshot import Source as Stamp
 from pcap2arrow.errors import DatasetError
 from pcap2arrow.inputs import Input
 from pcap2arrow.reading.files import read_frame
@@ -89,12 +90,12 @@ def _of_column(octets: pl.Series, rows: Ints) -> Taken:
     return Taken(np.arange(len(rows)), [*buffers, whole.view(np.uint8)], buffer, start)
 
 
-def of_capture(found: Input, at: NDArray[np.uint64], length: Ints) -> Iterator[Taken]:
-    """Octets from these places of a capture on, window by window."""
+def of_capture(found: Input, before: Stamp, at: NDArray[np.uint64], length: Ints) -> Iterator[Taken]:
+    """Octets from these places of a capture on, window by window.  Raises SourceError where it is not as ``before``."""
     order = np.argsort(at, kind="stable")
     places = at[order].astype(np.int64)
     ends = np.maximum.accumulate(places + length[order])
-    with open_source(found.path, name=found.name) as source:
+    with open_source(found.path, name=found.name, before=before) as source:
         first = 0
         while first < len(places):
             begin = int(places[first])

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pcap2arrow.writing.target import failing_as
 from queries.streams.bucket import Bucket
 from queries.streams.naming import Template, names
 from queries.streams.packets import PLACE, TURN
@@ -100,14 +100,14 @@ def _order_columns(bucket: Bucket, rows: Ints) -> pl.DataFrame:
 
 def _write_rows(rows: pl.DataFrame, path: str) -> None:
     table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
-    with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+    with failing_as(path), pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=_READ)
 
 
 def _write_octets(bucket: Bucket, path: str) -> Ints:
     """Runs of octets without a hole, long ones in several rows; the result says how many rows a stream has."""
     counts = np.zeros(len(bucket.followed.streams), np.int64)
-    with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, OCTETS_SCHEMA) as writer:
+    with failing_as(path), pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, OCTETS_SCHEMA) as writer:
         for stream, offset, octets in bucket.runs(_READ_OCTETS):
             np.add.at(counts, stream, 1)
             writer.write_batch(
@@ -171,15 +171,15 @@ class Whole:
             self.names[bucket][stream] = name
             yield bucket, stream, name
 
-    def write(self, table: str, path: Path) -> None:
-        """Write a table of the whole to a Parquet file."""
+    def write(self, table: str, file: IO[bytes]) -> None:
+        """Write a table of the whole as Parquet."""
         cursors = [_Cursor(each.path(table)) for each in self.partials]
         counts = [keys[table].to_numpy() for keys in self._keys]
         ends = [np.append(0, np.cumsum(count)) for count in counts]
         sorted_ = [np.concatenate(each) for each in (self.numbers, counts)]
         rows = np.empty_like(sorted_[1])
         rows[sorted_[0]] = sorted_[1]
-        with pq.ParquetWriter(path, cursors[0].schema, **_settings(cursors[0].schema)) as writer:
+        with pq.ParquetWriter(file, cursors[0].schema, **_settings(cursors[0].schema)) as writer:
             for first, stop in _stretches(
                 rows, _WRITTEN if table != OCTETS else _WRITTEN_OCTETS // _READ_OCTETS
             ):

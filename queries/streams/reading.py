@@ -17,6 +17,7 @@ from pcap2arrow.conversion.unit import place
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
+from pcap2arrow.dataset.snapshot import Source as Stamp
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import Input, find_captures
 from pcap2arrow.numbers import IPProtocol
@@ -265,16 +266,17 @@ def _apart(
 
 
 def _of_input(found: Input, number: int, reading: Reading, units: Units) -> Iterator[Part]:
+    before = stamp(found.path)
     planned = units(found)
     for unit in planned:
         size = unit.end - unit.begin.offset
-        again = partial(of_capture, found)
-        yield Part(partial(_of_capture, found, unit, number), reading, size, unit.packets, again)
+        again = partial(of_capture, found, before)
+        yield Part(partial(_of_capture, found, before, unit, number), reading, size, unit.packets, again)
     if not planned:
         stored = stored_octets(found)
         rows = (stored or 0) // _OCTETS_OF_A_RECORD
-        source = None if stored is None else partial(of_capture, found)
-        yield Part(partial(_of_capture, found, None, number), reading, stored, rows, source)
+        source = None if stored is None else partial(of_capture, found, before)
+        yield Part(partial(_of_capture, found, before, None, number), reading, stored, rows, source)
 
 
 def stored_octets(found: Input) -> int | None:
@@ -284,9 +286,11 @@ def stored_octets(found: Input) -> int | None:
     return stamp(found.path).size
 
 
-def _of_capture(found: Input, unit: Unit | None, number: int, reading: Reading) -> Iterator[pl.DataFrame]:
+def _of_capture(
+    found: Input, before: Stamp, unit: Unit | None, number: int, reading: Reading
+) -> Iterator[pl.DataFrame]:
     """Windows of a capture, or of one of its units; what a filter leaves out is not decoded."""
-    with open_source(found.path, name=found.name) as source:
+    with open_source(found.path, name=found.name, before=before) as source:
         header = read_header(source)
         first = starts_section(source.read(0, 12)) if header is None else None
         big_endian = (header.order if header is not None else first or SectionState().order) == ">"

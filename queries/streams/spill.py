@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pcap2arrow.arrays import gather
+from pcap2arrow.writing.target import failing_as
 from queries.filters.machine.frames import Slices
 from queries.streams.packets import LENGTH, PAYLOAD
 
@@ -117,7 +118,8 @@ class Spill:
 
     def __enter__(self) -> Spill:
         if self._path is not None:
-            self._file = self._path.open("xb", buffering=0)
+            with failing_as(self._path):
+                self._file = self._path.open("xb", buffering=0)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -163,7 +165,8 @@ class Spill:
             return
         stream = _without_nulls(table).write_ipc_stream(None).getbuffer()
         self.pieces.append(Piece(bucket, len(table), len(octets), str(self._path), self._end, len(stream)))
-        self._end += _write(self._file, stream) + _write(self._file, octets.data)
+        with failing_as(str(self._path)):
+            self._end += _write(self._file, stream) + _write(self._file, octets.data)
 
 
 def _stretches(numbers: NDArray[np.uint16]) -> Iterator[tuple[int, int, int]]:
