@@ -158,10 +158,15 @@ class _Task:
 @contextmanager
 def _connected(address: str, security: Security | None) -> Iterator[Client]:
     """A client of a scheduler that has workers.  Raises UsageError where there is none within some time."""
+    begin = partial(Client, address, security=security or _security(address), set_as_default=False)
+    reached: Future[Client] = Future()
+    threading.Thread(target=settle, args=(reached, begin), daemon=True).start()  # it may wait for ever
+    most = seconds("pcap2arrow.reached-within")
     try:
-        client = Client(address, security=security or _security(address), set_as_default=False)
+        client = reached.result(most)
     except (OSError, RuntimeError) as error:
-        raise UsageError(f"{address}: can't reach the scheduler: {error}") from error
+        reason = str(error) or f"no answer after {most:g} s"
+        raise UsageError(f"{address}: can't reach the scheduler: {reason}") from error
     with client:
         most = seconds("pcap2arrow.workers-within")
         try:
