@@ -74,7 +74,6 @@ def _hosts() -> Iterator[list[str]]:
 
 def _start(host: str, words: list[str], log: Path) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "DASK_CONFIG": str(FILE)}
-    environment["DASK_LOGGING__DISTRIBUTED__SCHEDULER"] = "info"
     with log.open("wb") as out:
         return subprocess.Popen(
             ["ip", "netns", "exec", host, sys.executable, *words], env=environment, stdout=out, stderr=out
