@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import os
+import shlex
 import socket
 import ssl
+import subprocess
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,12 +24,14 @@ from distributed.security import Security
 from jobs.cluster.local import local_cluster
 from jobs.cluster.settings import settings
 from jobs.convert import convert
+from jobs.count import count_selected
 from jobs.executors import open_executor
 from jobs.isolation import USUAL_LIMITS
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import find_captures
-from tests.commands import SAMPLE, live_files, write_capture
+from queries.filters.compiled import compile_filter
+from tests.commands import PROJECT, SAMPLE, command, json_lines, live_files, run, write_capture
 from tests.tasks import square
 
 pytest.importorskip("cryptography", reason="cryptography is not installed (the extra cluster)")
@@ -148,3 +155,54 @@ def test_a_cluster_with_tls_writes_and_counts_the_same(captures: Path, ours: str
     expected = _converted(captures, tmp_path / "by threads", "threads", 1)
     assert len(expected) > 40
     assert _converted(captures, tmp_path / "by cluster", ours, None) == expected
+    filters = [compile_filter("udp"), compile_filter("ip[8] > 60")]
+    counted = {
+        scheduler: count_selected([tmp_path / "by cluster"], filters, scheduler=scheduler).tally.packets
+        for scheduler in ("threads", ours)
+    }
+    assert counted[ours] == counted["threads"] and counted[ours][0] > 2000
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("scheduler", ["threads", "processes", "dask"])
+def test_any_number_of_workers_gives_the_same(
+    captures: Path, tmp_path: Path, scheduler: str, workers: int
+) -> None:
+    expected = _converted(captures, tmp_path / "expected", "threads", 1)
+    assert _converted(captures, tmp_path / "dataset", scheduler, workers) == expected
+    chosen = [compile_filter("udp"), compile_filter("ip[8] > 60")]
+    counts = [
+        count_selected([tmp_path / "dataset"], chosen, scheduler=who, workers=many).tally.packets
+        for who, many in (("threads", 1), (scheduler, workers))
+    ]
+    assert counts[0] == counts[1]
+    tables = []
+    for who, many in (("threads", 1), (scheduler, workers)):
+        folder = tmp_path / f"streams {who} {many}"
+        run("streams", SAMPLE, "--tables", folder, "--scheduler", who, "--workers", str(many))
+        tables.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_units_of_a_plan_in_a_shell_loop_give_the_same(tmp_path: Path, workers: int) -> None:
+    """Of a capture that the command itself cuts."""
+    write_capture(tmp_path / "large.pcap", seed=1, octets=200 << 20)
+    run("convert", tmp_path / "large.pcap", "-o", tmp_path / "expected", "--scheduler", "dask")
+    words = (
+        "plan",
+        tmp_path / "large.pcap",
+        "-o",
+        tmp_path / "plan",
+        "--dataset",
+        tmp_path / "dataset",
+        "--json",
+    )
+    units = json_lines(run(*words).stdout)[-1]["units"]
+    assert units == 3
+    loop = f"seq 0 {units - 1} | xargs -n 1 -P {workers} {shlex.join(command('unit', tmp_path / 'plan'))}"
+    subprocess.run(["sh", "-c", loop], check=True, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    run("commit", tmp_path / "plan")
+    assert live_files(tmp_path / "dataset") == live_files(tmp_path / "expected")
