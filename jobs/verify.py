@@ -26,7 +26,6 @@ def verify(
     dataset, UsageError where the scheduler can't be reached, SchedulerError where it is lost.
     """
     opened = open_dataset(dataset)
-    live_captures = opened.snapshot().ordered()
     tasks = (
         NamedTask(live.name, verify_capture, (opened, live), live.source.size)
         for live in opened.snapshot().ordered()

@@ -26,10 +26,13 @@ def command(*words: str | Path) -> list[str]:
     return [sys.executable, "-m", "jobs.cli", *map(str, words)]
 
 
-def start(*words: str | Path, **settings: Any) -> subprocess.Popen[str]:
+def start(
+    *words: str | Path, environment: Mapping[str, str] | None = None, **settings: Any
+) -> subprocess.Popen[str]:
     """Start the command, with pipes for its output."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command(*words), text=True, env=_ENVIRONMENT, **(pipes | settings))
+    given = _ENVIRONMENT | dict(environment or {})
+    return subprocess.Popen(command(*words), text=True, env=given, **(pipes | settings))
 
 
 def run(

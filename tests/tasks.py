@@ -39,8 +39,8 @@ def eat() -> None:
     """Take memory until there is none left."""
     taken = []
     while True:
-        taken.append(b"x" * (16 << 20))
-        time.sleep(0.01)
+        taken.append(b"x" * (64 << 20))
+        time.sleep(0.05)
 
 
 def loop() -> None:

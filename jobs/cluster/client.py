@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
@@ -19,9 +20,10 @@ from distributed import Client, KilledWorker
 from distributed import Future as RemoteFuture
 from distributed.comm.core import CommClosedError
 from distributed.security import Security
+from distributed.utils import silence_logging_cmgr
 
 from jobs.cluster.local import local_cluster
-from jobs.cluster.settings import seconds, settings
+from jobs.cluster.settings import log_level, seconds, settings
 from jobs.cluster.worker import run_task
 from jobs.isolation import USUAL_LIMITS, Limits
 from jobs.outcomes import settle
@@ -56,7 +58,10 @@ class ClusterExecutor(Executor):
         self._closing = threading.Event()
         with ExitStack() as opened:
             opened.enter_context(dask.config.set(settings()))
+            opened.enter_context(silence_logging_cmgr(log_level()))
             self._client = opened.enter_context(_connected(address, security))
+            assert self._client.loop is not None  # as long as it is open
+            self._loop = self._client.loop
             self.threads: int = sum(self._client.nthreads().values())
             self._stalled_after = seconds("pcap2arrow.stalled-after")
             self._opened = opened.pop_all()
@@ -92,7 +97,7 @@ class ClusterExecutor(Executor):
         with self._lock:
             self._moved = time.monotonic() if not self._tasks else self._moved
             self._tasks[key] = submitted
-        remote.add_done_callback(partial(self._end, key))
+        self._loop.add_callback(self._collect, key)
         return submitted.outcome
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -105,26 +110,20 @@ class ClusterExecutor(Executor):
         self._watch.join()
         self._opened.close()
 
-    def _end(self, key: str, remote: RemoteFuture[Any]) -> None:
-        """Hand on how a task ended."""
-        with self._lock:
-            self._moved = time.monotonic()
-            task = self._tasks.pop(key)
-
-        def result() -> Any:
-            try:
-                if task.given_up is not None:
-                    raise task.given_up
-                return remote.result()
-            except KilledWorker as error:
-                times = error.allowed_failures + 1
-                raise QuarantineError(f"given up: {times} workers were lost while they ran it") from None
-            except (CancelledError, CommClosedError) as error:
-                raise SchedulerError(f"lost the scheduler: {error}") from error
-            finally:
-                remote.release()
-
-        settle(task.outcome, result)
+    async def _collect(self, key: str) -> None:
+        """Hand on how a task ends, as soon as it does: what only its worker holds is lost with it."""
+        task = self._tasks[key]
+        try:
+            value = await self._client.gather(task.remote, asynchronous=True)
+            settle(task.outcome, lambda: value)
+        except BaseException as error:
+            told = task.given_up or _told(error)
+            settle(task.outcome, partial(_raise, told))
+        finally:
+            task.remote.release()
+            with self._lock:
+                self._moved = time.monotonic()
+                del self._tasks[key]
 
     def _keep_watch(self) -> None:
         """Give all tasks up when nothing moves: Dask may lose sight of them (dask/distributed#3196)."""
@@ -155,13 +154,31 @@ class _Task:
     given_up: SchedulerError | None = None
 
 
+def _told(error: BaseException) -> BaseException:
+    """The error as our callers know it."""
+    if isinstance(error, KilledWorker):
+        return QuarantineError(f"given up: {error.allowed_failures + 1} workers were lost while they ran it")
+    if isinstance(error, CancelledError | asyncio.CancelledError | CommClosedError):
+        return SchedulerError(f"lost the scheduler: {error}" if str(error) else "lost the scheduler")
+    return error
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
 @contextmanager
 def _connected(address: str, security: Security | None) -> Iterator[Client]:
     """A client of a scheduler that has workers.  Raises UsageError where there is none within some time."""
+    begin = partial(Client, address, security=security or _security(address), set_as_default=False)
+    reached: Future[Client] = Future()
+    threading.Thread(target=settle, args=(reached, begin), daemon=True).start()  # it may wait for ever
+    most = seconds("pcap2arrow.reached-within")
     try:
-        client = Client(address, security=security or _security(address), set_as_default=False)
+        client = reached.result(most)
     except (OSError, RuntimeError) as error:
-        raise UsageError(f"{address}: can't reach the scheduler: {error}") from error
+        reason = str(error) or f"no answer after {most:g} s"
+        raise UsageError(f"{address}: can't reach the scheduler: {reason}") from error
     with client:
         most = seconds("pcap2arrow.workers-within")
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import dask.config
 from distributed import LocalCluster
 from distributed.security import Security
 
+from jobs.cluster.settings import log_level
 from jobs.isolation import Limits
 from pcap2arrow.errors import SchedulerError, UsageError
 
@@ -48,9 +48,7 @@ def local_cluster(
                 host=_LOOPBACK,
                 dashboard_address=address,
                 scheduler_kwargs={"dashboard": tell_dashboard is not None},
-                silence_logs=logging.WARNING
-                if logging.getLogger().isEnabledFor(logging.DEBUG)
-                else logging.CRITICAL,
+                silence_logs=log_level(),
             )
         except (OSError, RuntimeError) as error:
             raise SchedulerError(f"can't start a cluster on this machine: {error}") from error

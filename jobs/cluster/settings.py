@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ def settings() -> dict[str, Any]:
 def seconds(name: str) -> float:
     """A setting that is a length of time."""
     return float(dask.utils.parse_timedelta(dask.config.get(name)))
+
+
+def log_level() -> int:
+    """How much of what Dask logs is shown: errors reach users as such, so nothing unless somebody looks for faults."""
+    return logging.WARNING if logging.getLogger().isEnabledFor(logging.DEBUG) else logging.CRITICAL
 
 
 def _flat(part: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
