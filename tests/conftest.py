@@ -24,6 +24,7 @@ DEBIAN_PACKAGES = {
     "editcap": "tshark",
     "mergecap": "tshark",
     "openssl": "openssl",
+    "shellcheck": "shellcheck",
 }
 """The Debian package that a tool comes from (capinfos, editcap and mergecap: a dependency of tshark)."""
 
