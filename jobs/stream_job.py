@@ -191,6 +191,8 @@ class Job:
         self, buckets: Sequence[tuple[int, list[Piece]]], found: Sequence[tuple[int, Part]]
     ) -> list[Partial]:
         """Three rounds more: streams of each bucket, octets of each part, and what these say."""
+        if not buckets:
+            return []
         schema = self._schema(apart=True)
         laid = list(
             self._run(
