@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import os
 import shlex
 import socket
 import ssl
-import subprocess
 import subprocess
 import tempfile
 import time
