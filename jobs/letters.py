@@ -16,19 +16,26 @@ _T = TypeVar("_T")
 class Letter(Generic[_T]):
     """What a letter does to what a command line asks for, given its value, empty if it has none.
 
-    ``word`` is its long option; of what has no letter it is the whole name.
+    ``word`` is its long option; of what has no letter it is the whole name.  With ``ends``, nothing behind it counts.
     """
 
     take: Callable[[_T, str], object]
     has_value: bool = False
     word: str = ""
+    ends: bool = False
 
 
-def read_letters(words: Sequence[str], letters: Mapping[str, Letter[_T]], found: _T) -> list[str]:
+def read_letters(
+    words: Sequence[str],
+    letters: Mapping[str, Letter[_T]],
+    found: _T,
+    *,
+    refuse: Callable[[str], UsageError] = lambda reason: UsageError(f"{reason} (-h lists the letters)"),
+) -> list[str]:
     """Do to ``found`` what the letters say, one after another; the result are the words that are none.
 
-    Letters may stand behind such words, too; ``--`` ends them.  Raises UsageError for one that there is not, and where
-    a value is missing.
+    Letters may stand behind such words, too; ``--`` ends them.  For one that there is not, and where a value is
+    missing, raises what ``refuse`` makes of the reason.
     """
     short = "".join(
         f"{name}:" if each.has_value else name for name, each in letters.items() if len(name) == 1
@@ -38,11 +45,13 @@ def read_letters(words: Sequence[str], letters: Mapping[str, Letter[_T]], found:
     try:
         options, rest = getopt.gnu_getopt(list(words), short, names)
     except getopt.GetoptError as error:
-        raise UsageError(f"{error.msg} (-h lists the letters)") from None
+        raise refuse(error.msg) from None
     for option, value in options:
         name = option.lstrip("-")
         letter = long[name] if option.startswith("--") else letters[name]
         letter.take(found, value)
+        if letter.ends:
+            return []
     return rest
 
 

@@ -92,6 +92,7 @@ class Job:
     def _can_be_apart(self, found: Sequence[Part]) -> bool:
         """Whether octets may be read once more, where headers tell that they are needed."""
         all_are_needed = self.outputs.hashes or "octets" in self.outputs.tables or self.rules.as_tcpflow
+        all_are_needed |= self.rules.gaps != "zero"
         return not all_are_needed and all(part.source is not None or part.is_last for part in found)
 
     def _columns(self) -> tuple[str, ...]:

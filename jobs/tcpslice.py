@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getopt
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Literal
 
+from jobs.letters import Letter, read_letters, sets
 from pcap2arrow.errors import Pcap2ArrowError, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -20,14 +20,12 @@ if TYPE_CHECKING:
     from pcap2arrow.writing.reader import Reader
     from pcap2arrow.writing.slices import Slice, Span
 
-LETTERS = "dDe:f:hlRrs:tvw:"
 USAGE = """\
 Usage: pcap2arrow tcpslice [-DdhlRrtv] [-w file]
                 [ -s types [ -e seconds ] [ -f format ] ]
                 [start-time [end-time]] file ..."""
 
 Style = Literal["raw", "readable", "ymdhmsu"]
-_STYLES: dict[str, Style] = {"-R": "raw", "-r": "readable", "-t": "ymdhmsu"}
 _NO_TIME = "-"
 
 
@@ -42,7 +40,7 @@ class Arguments:
     ``files`` are captures or datasets, ``start`` and ``end`` times as they stand there.  ``reported`` is the style of
     the line for each capture, None without; ``range_shown`` asks for the range.  ``sessions`` asks for those of TCP,
     which are closed after ``idle`` seconds and written to captures of the names that ``session_names`` makes.
-    ``compat_duplicates`` looks for duplicates as tcpslice does.
+    ``compat_duplicates`` looks for duplicates as tcpslice does.  ``reported_twice`` tells of two styles.
     """
 
     files: list[str] = field(default_factory=list)
@@ -53,6 +51,7 @@ class Arguments:
     compat_duplicates: bool = False
     relative: bool = False
     reported: Style | None = None
+    reported_twice: bool = False
     range_shown: bool = False
     sessions: bool = False
     idle: int = 0
@@ -73,16 +72,11 @@ def read_arguments(words: Sequence[str]) -> Arguments:
     """
     from queries.timespec import is_time
 
-    try:
-        options, rest = getopt.gnu_getopt(list(words), LETTERS, ["help", "compat-dup"])
-    except getopt.GetoptError as error:
-        raise LetterError(f"{error.msg}\n{USAGE}") from None
     found = Arguments()
-    for letter, value in options:
-        _take(found, letter, value)
-        if found.help:
-            return found
-    if sum(letter in _STYLES for letter, _ in options) > 1:
+    rest = read_letters(words, LETTERS, found, refuse=lambda reason: LetterError(f"{reason}\n{USAGE}"))
+    if found.help:
+        return found
+    if found.reported_twice:
         raise UsageError("only one of -R, -r, or -t can be specified")
     if rest and is_time(rest[0]):
         found.start = rest.pop(0)
@@ -94,35 +88,45 @@ def read_arguments(words: Sequence[str]) -> Arguments:
     return found
 
 
-def _take(found: Arguments, letter: str, value: str) -> None:
-    match letter:
-        case "-R" | "-r" | "-t":
-            found.reported = _STYLES[letter]
-        case "-d":
-            found.range_shown = True
-        case "-D":
-            found.keep_duplicates = True
-        case "--compat-dup":
-            found.compat_duplicates = True
-        case "-l":
-            found.relative = True
-        case "-w":
-            found.target = value
-        case "-h" | "--help":
-            found.help = True
-        case "-s":
-            from jobs.sessions import check_types
+def _reports(style: Style) -> Letter[Arguments]:
+    """A letter that asks for a line for each capture, in a style."""
 
-            check_types(value)
-            found.sessions = True
-        case "-e":
-            if not value.isdecimal():
-                raise UsageError(f"-e: expected seconds, found {value!r}")
-            found.idle = int(value)
-        case "-f":
-            found.session_names = value
-        case "-v":
-            found.verbose = True
+    def take(found: Arguments, value: str) -> None:
+        found.reported_twice |= found.reported is not None
+        found.reported = style
+
+    return Letter(take)
+
+
+def _take_sessions(found: Arguments, value: str) -> None:
+    from jobs.sessions import check_types
+
+    check_types(value)
+    found.sessions = True
+
+
+def _take_idle(found: Arguments, value: str) -> None:
+    if not value.isdecimal():
+        raise UsageError(f"-e: expected seconds, found {value!r}")
+    found.idle = int(value)
+
+
+LETTERS: dict[str, Letter[Arguments]] = {
+    "R": _reports("raw"),
+    "r": _reports("readable"),
+    "t": _reports("ymdhmsu"),
+    "d": sets("range_shown", True),
+    "D": sets("keep_duplicates", True),
+    "compat-dup": sets("compat_duplicates", True, word="compat-dup"),
+    "l": sets("relative", True),
+    "w": sets("target", has_value=True),
+    "s": Letter(_take_sessions, has_value=True),
+    "e": Letter(_take_idle, has_value=True),
+    "f": sets("session_names", has_value=True),
+    "v": sets("verbose", True),
+    "h": Letter(lambda found, value: setattr(found, "help", True), word="help", ends=True),
+}
+"""What each letter does."""
 
 
 @dataclass(frozen=True, slots=True)

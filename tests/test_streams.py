@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -244,3 +245,23 @@ def test_where_captures_are_cut_changes_nothing(as_tcpflow: bool, tmp_path: Path
     pcap2arrow.convert(files, tmp_path / "dataset")
     found = _tables([tmp_path / "dataset"], rules, tmp_path / "of dataset")
     assert all(one.equals(other) for one, other in zip(found, whole, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("gaps", "files"),
+    [
+        ("zero", {"": b"\0\0abc\0\0\0gh"}),
+        ("skip", {"": b"abcgh"}),
+        ("mark", {"": b"[2 octets missing]abc[3 octets missing]gh"}),
+        ("split", {"@2": b"abc", "@8": b"gh"}),
+    ],
+)
+def test_what_files_have_where_octets_are_missing(gaps: Any, files: dict[str, bytes], tmp_path: Path) -> None:
+    tcp.write(
+        tmp_path / "a.pcap", [each.frame() for each in tcp.segments("S:@9 abc@12 gh@18 xy@100< z@102<")]
+    )
+    write_streams([tmp_path / "a.pcap"], rules=Rules(gaps=gaps), folder=str(tmp_path / "out"))
+    name = "010.000.000.001.01234-010.000.000.002.00080"
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert found.pop("010.000.000.002.00080-010.000.000.001.01234") == b"xyz"
+    assert found == {name + end: octets for end, octets in files.items()}

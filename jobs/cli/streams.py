@@ -53,6 +53,14 @@ from jobs.cli.options import defrag_option, json_option, scheduler_options, sour
     help="Where segments overlap, take octets from the last one that came, or the first.",
 )
 @click.option(
+    "--gaps",
+    type=click.Choice(("zero", "skip", "mark", "split")),
+    default="zero",
+    show_default=True,
+    help="Where octets are missing, files have a hole (zeros), nothing, words that say how many, or an end: the next "
+    "file is NAME@OFFSET.",
+)
+@click.option(
     "--template", metavar="TEXT", help="Names of files, with tcpflow's codes.  [default: %A.%a-%B.%b%V%v%C%c]"
 )
 @click.option("--hash", "hashes", is_flag=True, help="Put MD5 and SHA-256 into the table of streams.")
@@ -87,6 +95,7 @@ def command(
     skip: int,
     limit: int | None,
     overlap: Any,
+    gaps: Any,
     defrag: bool,
     **filters: Any,
 ) -> int:
@@ -115,6 +124,8 @@ def command(
 
     if folder is None and tables is None:
         raise click.UsageError("nothing to write: name a folder with -o, or with --tables")
+    if gaps == "split" and (template is not None or extract is not None):
+        raise click.UsageError("--gaps split: files have their usual names; not with --template or -e")
     if octets and tables is None:
         raise click.UsageError("--octets: name a folder with --tables")
     keep_polars_memory()
@@ -126,7 +137,7 @@ def command(
     with watch_steps(as_json=as_json) as watch:
         report = write_streams(
             sources,
-            rules=Rules(skip, limit, overlap, as_tcpflow=compat is not None, defrag=defrag),
+            rules=Rules(skip, limit, overlap, as_tcpflow=compat is not None, defrag=defrag, gaps=gaps),
             folder=folder,
             tables=tables,
             template=None if template is None else Template(template),

@@ -83,7 +83,7 @@ class Bucket:
     def write_files(self, names: Mapping[int, str], folder: Path) -> None:
         """Write the streams that have a name.  Raises ExportError where a file can't be written."""
         streams = np.array(sorted(names), np.int64)
-        files.write_files(self.packets, self.assembly, streams, names, folder)
+        files.write_files(self.packets, self.assembly, streams, names, folder, self.rules.gaps)
 
     def streams_table(self, names: Mapping[int, str], *, hashes: bool = False) -> pl.DataFrame:
         """See :func:`~queries.streams.tables.streams_table`."""

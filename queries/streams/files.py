@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pcap2arrow.errors import ExportError
 from queries.streams.assembly import Assembly, octets
 from queries.streams.packets import Packets
+from queries.streams.rules import Gaps
 
 HASHES = ("md5", "sha256")
 """Hashes of streams that can be asked for."""
@@ -36,9 +37,11 @@ def write_files(
     streams: NDArray[np.int64],
     names: Mapping[int, str],
     folder: Path,
+    gaps: Gaps = "zero",
 ) -> None:
     """Write streams, ascending, each to the file of its name in a folder; holes are left to the file system.
 
+    Where ``gaps`` split, each run of octets has a file: that which begins the stream ``NAME``, others ``NAME@OFFSET``.
     Raises ExportError where a file can't be written, or is there already.
     """
     folders: set[str] = set()
@@ -50,7 +53,8 @@ def write_files(
                 (folder / parent).mkdir(parents=True, exist_ok=True)
                 folders.add(parent)
             try:
-                _write(name, content, where)
+                for file, runs in _laid_out(name, content, gaps):
+                    _write(file, runs, where)
             except OSError as error:
                 raise ExportError(f"{folder / name}: {error.strerror}") from error
 
@@ -173,6 +177,26 @@ def _runs(
 def _batch_end(held: NDArray[np.int64], streams: NDArray[np.int64], at: int) -> int:
     """Streams that make up about a batch."""
     return at + max(int(np.searchsorted(np.cumsum(held[streams[at : at + _MOST_STREAMS]]), _BATCH)), 1)
+
+
+def _laid_out(name: str, content: Content, gaps: Gaps) -> Iterator[tuple[str, Content]]:
+    """The files of a stream, each with what it has where."""
+    if gaps == "split":
+        for place, run in content:
+            yield (f"{name}@{place}" if place else name), [(0, run)]
+        return
+    if gaps == "zero":
+        yield name, content
+        return
+    parts: list[memoryview] = []
+    end = 0
+    for place, run in content:
+        if gaps == "mark" and place > end:
+            parts.append(memoryview(f"[{place - end} octets missing]".encode()))
+        parts.append(run)
+        end = place + len(run)
+    places = accumulate((len(part) for part in parts), initial=0)
+    yield name, list(zip(places, parts, strict=False))
 
 
 def _write(name: str, content: Content, where: int) -> None:

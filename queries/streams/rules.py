@@ -10,6 +10,9 @@ from pcap2arrow.errors import UsageError
 Overlap = Literal["last", "first"]
 """Which segment an octet is taken from where several carry it: the last one that came, or the first."""
 
+Gaps = Literal["zero", "skip", "mark", "split"]
+"""What files have where octets are missing: a hole that reads as zeros, nothing, words that say how many, or an end."""
+
 SKIP = 1 << 24
 _LONGEST_SKIP = (1 << 31) - 1
 
@@ -20,7 +23,7 @@ class Rules:
 
     ``skip`` is how many octets a segment may lie before or behind the place that is expected next; one that is
     farther off begins a stream of its own.  ``limit`` is how many octets of each stream are kept (None: all).
-    With ``defrag``, fragments of IP are put together first.
+    With ``defrag``, fragments of IP are put together first.  ``gaps`` says what files have where octets are missing.
     ``as_tcpflow`` follows tcpflow 1.6.1 where that loses or invents something:
 
     - a second SYN does not begin a new stream, whatever its sequence number
@@ -39,6 +42,7 @@ class Rules:
     overlap: Overlap = "last"
     as_tcpflow: bool = False
     defrag: bool = True
+    gaps: Gaps = "zero"
 
     def __post_init__(self) -> None:
         if not 0 <= self.skip <= _LONGEST_SKIP:
