@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from jobs.executors import THREADS, open_executor, run_all
 from jobs.streams import Sizes
 from pcap2arrow.errors import UsageError
+from pcap2arrow.times import EVER, TimeRange
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -46,13 +47,14 @@ def flows(
     sources: Iterable[str | os.PathLike[str]],
     *,
     chosen: Filter | None = None,
+    times: TimeRange = EVER,
     defrag: bool = True,
     scheduler: str = THREADS,
     workers: int | None = None,
     temporary: str | None = None,
     sizes: Sizes = SIZES,
 ) -> Flows:
-    """The connections of all sources together: of TCP, UDP and ICMP; ``chosen`` selects packets first.
+    """The connections of all sources together: of TCP, UDP and ICMP; ``chosen`` and ``times`` select packets first.
 
     With ``defrag``, fragments count as the packet that they make, which is of the frame that completes it.  Tasks run
     on a scheduler (see :func:`~jobs.executors.open_executor`), which changes nothing of the result, nor do its workers;
@@ -66,7 +68,7 @@ def flows(
     where = temporary or ("." if "://" in scheduler else tempfile.gettempdir())
     with scratch(where) as folder, open_executor(scheduler, workers) as (executor, workers):
         return _Job(
-            list(sources), chosen, defrag, executor, workers, folder, scheduler == THREADS, sizes
+            list(sources), chosen, times, defrag, executor, workers, folder, scheduler == THREADS, sizes
         ).run()
 
 
@@ -74,6 +76,7 @@ def flows(
 class _Job:
     sources: list[str | os.PathLike[str]]
     chosen: Filter | None
+    times: TimeRange
     defrag: bool
     executor: Executor
     workers: int
@@ -88,7 +91,9 @@ class _Job:
         from queries.flows.packets import COLUMNS, is_flow
         from queries.streams.reading import Reading, parts
 
-        reading = Reading(columns=COLUMNS, chosen=self.chosen, where=is_flow(), defrag=self.defrag)
+        reading = Reading(
+            columns=COLUMNS, chosen=self.chosen, where=is_flow(), defrag=self.defrag, times=self.times
+        )
         cut = partial(units, executor=self.executor, workers=self.workers, octets=self.sizes.task)
         done = self._read(list(parts(self.sources, reading, units=cut)), reading)
         warnings = (*self._of_filter(done), *(each for read in done for each in read.notices))

@@ -14,14 +14,26 @@ from pcap2arrow.writing.arrangement import MERGED, slices
 from pcap2arrow.writing.of_files import file_within, packets_in
 from pcap2arrow.writing.reader import FileReader, TableReader
 from pcap2arrow.writing.selection import Wanted
-from pcap2arrow.writing.slices import Slice
+from pcap2arrow.writing.slices import Slice, first_time
 from pcap2arrow.writing.sources import open_readers
 
 if TYPE_CHECKING:
     from pcap2arrow.dataset.snapshot import DataFile
-    from pcap2arrow.times import Times
+    from pcap2arrow.times import TimeRange, Times
     from queries.filters.compiled import Filter
     from queries.select import Tally
+
+
+def range_of(sources: Sequence[str], times: Times) -> TimeRange:
+    """The range that times name: those that count from the first packet are of the first of all sources.
+
+    Raises TimeSpecError, and errors of sources.
+    """
+    if not callable(times):
+        return times
+    with open_readers(sources, None, octets=False) as readers:
+        firsts = [first_time(reader) for reader in readers]
+        return times(min((first for first in firsts if first is not None), default=None))
 
 
 def count_slices(sources: Sequence[str], times: Times) -> Count:

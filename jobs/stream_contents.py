@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jobs.functions import load_function
 from jobs.streams import StreamsReport, make_empty, make_folder
+from pcap2arrow.times import EVER, TimeRange
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,6 +35,7 @@ def write_contents(
     contents: Contents,
     rules: Rules,
     chosen: Filter | None,
+    times: TimeRange,
     template: Template,
     *,
     hashes: bool,
@@ -45,7 +47,7 @@ def write_contents(
     for made, make in ((folder, make_empty), (tables, make_folder)):
         if made is not None:
             make(made)
-    read = read_bucket(sources, rules=rules, chosen=chosen)
+    read = read_bucket(sources, rules=rules, chosen=chosen, times=times)
     bucket = read.bucket
     if bucket is None:
         return StreamsReport(warnings=read.warnings, errors=read.errors)
@@ -89,10 +91,11 @@ def read_bucket(
     *,
     rules: Rules,
     chosen: Filter | None = None,
+    times: TimeRange = EVER,
     shift: int = 0,
     finishing: Iterable[str | os.PathLike[str]] = (),
 ) -> Read:
-    """Read all TCP packets of sources, those that ``chosen`` selects, into memory, and follow them.
+    """Read all TCP packets of sources, those that ``chosen`` and ``times`` select, into memory, and follow them.
 
     Their times become ``shift`` seconds later.  Those of ``finishing`` come last: they finish streams, but begin none.
 
@@ -105,7 +108,8 @@ def read_bucket(
     from queries.streams.packets import is_tcp, segments
     from queries.streams.reading import Reading, parts
 
-    reading = Reading(chosen=chosen, where=is_tcp(rules), defrag=rules.defrag and not rules.as_tcpflow)
+    defrag = rules.defrag and not rules.as_tcpflow
+    reading = Reading(chosen=chosen, where=is_tcp(rules), defrag=defrag, times=times)
     shifted = pl.col("time") + pl.duration(seconds=shift) if shift else pl.col("time")
     frames, later = (
         [segments(frame, rules).with_columns(shifted) for part in parts(group, reading) for frame in part()]

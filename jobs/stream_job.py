@@ -26,6 +26,7 @@ from pcap2arrow.errors import ExportError
 from pcap2arrow.inputs import Input
 from pcap2arrow.reading.api import polars_schema
 from pcap2arrow.savefile.source import stamp
+from pcap2arrow.times import TimeRange
 from pcap2arrow.writing.target import failing_as, open_target
 from queries.filters.compiled import Filter
 from queries.select import total
@@ -46,6 +47,7 @@ class Job:
     sources: list[str | os.PathLike[str]]
     rules: Rules
     chosen: Filter | None
+    times: TimeRange
     outputs: Outputs
     executor: Executor
     workers: int
@@ -73,6 +75,7 @@ class Job:
             where=is_tcp(self.rules),
             views=True,
             defrag=self.rules.defrag and not self.rules.as_tcpflow,
+            times=self.times,
         )
         found = list(enumerate(parts(self.sources, reading, units=self._units)))
         reading.apart = may_be_apart and self._can_be_apart([part for _, part in found])

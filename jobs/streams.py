@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from jobs.executors import THREADS, open_executor
 from pcap2arrow.errors import UsageError
+from pcap2arrow.times import EVER, TimeRange
 
 if TYPE_CHECKING:
     from queries.filters.compiled import Filter
@@ -74,6 +75,7 @@ def write_streams(
     tables: str | None = None,
     template: Template | None = None,
     chosen: Filter | None = None,
+    times: TimeRange = EVER,
     hashes: bool = False,
     octets: bool = False,
     with_http: bool = False,
@@ -86,8 +88,8 @@ def write_streams(
 ) -> StreamsReport:
     """Write the TCP streams of sources: a file each to ``folder``, and :data:`TABLES` to the folder ``tables``.
 
-    Folders are made; ``folder`` has to be empty.  ``chosen`` selects packets first.  ``hashes`` puts MD5 and SHA-256
-    into the table of streams; ``octets`` writes a table of the octets, too.  Tasks run on a scheduler (see
+    Folders are made; ``folder`` has to be empty.  ``chosen`` and ``times`` select packets first.  ``hashes`` puts MD5
+    and SHA-256 into the table of streams; ``octets`` writes a table of the octets, too.  Tasks run on a scheduler (see
     :func:`~jobs.executors.open_executor`): it changes nothing of what is written, nor do its workers.  What does not
     fit in memory is in the folder ``temporary`` meanwhile, or beside what is written.
 
@@ -109,7 +111,7 @@ def write_streams(
             raise UsageError("octets as a table: not together with HTTP or a function")
         contents = Contents(with_http, function)
         return write_contents(
-            sources, contents, rules, chosen, template, hashes=hashes, folder=folder, tables=tables
+            sources, contents, rules, chosen, times, template, hashes=hashes, folder=folder, tables=tables
         )
     if folder is not None:
         make_empty(folder)
@@ -123,7 +125,16 @@ def write_streams(
     ):
         outputs = Outputs(scratch, folder, wanted, template, hashes)
         job = Job(
-            list(sources), rules, chosen, outputs, executor, workers, scheduler == THREADS, sizes, watch
+            list(sources),
+            rules,
+            chosen,
+            times,
+            outputs,
+            executor,
+            workers,
+            scheduler == THREADS,
+            sizes,
+            watch,
         )
         return job.run(tables)
 

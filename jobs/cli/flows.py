@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.filters import chosen_filters, filter_options
-from jobs.cli.options import defrag_option, json_option, scheduler_options, sources_argument
+from jobs.cli.options import defrag_option, json_option, scheduler_options, sources_argument, taken
+from jobs.cli.slices import chosen_range, time_options
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,6 +30,7 @@ _HEADINGS = (
 @click.command(short_help="List connections: TCP, UDP and ICMP.")
 @sources_argument
 @filter_options
+@time_options
 @defrag_option
 @click.option("-o", "--output", metavar="FILE", help="Write all columns to a .parquet, .csv or .ndjson file.")
 @click.option(
@@ -47,7 +49,7 @@ def command(
     temporary: str | None,
     scheduler: str | None,
     workers: int | None,
-    **filters: Any,
+    **packets: Any,
 ) -> int:
     """List the connections of all sources together, or write them to a file, with the names of Zeek's conn.log.
 
@@ -59,7 +61,7 @@ def command(
     \b
     pcap2arrow flows capture.pcap
     pcap2arrow flows dataset -f 'port 443' -o connections.parquet
-    pcap2arrow flows dataset --json | head
+    pcap2arrow flows dataset --start +1h --end +5m --json | head
     pcap2arrow flows archive/ -o connections.parquet --scheduler tls://scheduler:8786 --temp-dir /shared/scratch
     """
     from jobs.cli.output import complain, print_json_line
@@ -68,12 +70,14 @@ def command(
 
     if output is not None:
         check_target(output)
-    chosen = chosen_filters(**filters)
+    times = chosen_range(sources, **taken(packets, ("start", "end", "tz")))
+    chosen = chosen_filters(**packets)
     if chosen.lines is not None:
         raise click.UsageError("--filters: connections are of one filter: -f")
     found = flows(
         sources,
         chosen=chosen.one,
+        times=times,
         defrag=defrag,
         scheduler=scheduler or fitting_scheduler(sources, workers),
         workers=workers,

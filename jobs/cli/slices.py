@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
@@ -12,7 +12,7 @@ from jobs.cli.times import parse_octets, parse_seconds
 from pcap2arrow.errors import UsageError
 
 if TYPE_CHECKING:
-    from pcap2arrow.times import Times
+    from pcap2arrow.times import TimeRange, Times
     from pcap2arrow.writing.arrangement import Arrangement
     from pcap2arrow.writing.duplicates import Duplicates
     from pcap2arrow.writing.split import Split
@@ -51,6 +51,23 @@ def chosen_times(*, start: str | None, end: str | None, tz: str | None) -> Times
     from queries.zones import resolve_zone
 
     return times_between(start, end, zone=resolve_zone(tz))
+
+
+def chosen_range(sources: Sequence[str], *, start: str | None, end: str | None, tz: str | None) -> TimeRange:
+    """The same where it is needed before packets are read: relative times count from the first packet of all.
+
+    Raises TimeSpecError, and errors of sources.
+    """
+    times = chosen_times(start=start, end=end, tz=tz)
+    if not callable(times):
+        return times
+    if "-" in sources:
+        raise UsageError(
+            "standard input can't be read twice: --start and --end as whole times, not relative ones"
+        )
+    from jobs.slices import range_of
+
+    return range_of(sources, times)
 
 
 ARRANGEMENT = ("concat", "concat_newer", "relative", "offset", "dedupe")

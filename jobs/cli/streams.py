@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from jobs.cli.filters import chosen_filters, filter_options
-from jobs.cli.options import defrag_option, json_option, scheduler_options, sources_argument
+from jobs.cli.options import defrag_option, json_option, scheduler_options, sources_argument, taken
+from jobs.cli.slices import chosen_range, time_options
 
 
 @click.command(short_help="Put TCP streams together: files and tables.")
@@ -35,6 +36,7 @@ from jobs.cli.options import defrag_option, json_option, scheduler_options, sour
     help="Call a Python function with the octets of each stream; its result is a column of streams.parquet.",
 )
 @filter_options
+@time_options
 @defrag_option
 @click.option(
     "--skip",
@@ -97,7 +99,7 @@ def command(
     overlap: Any,
     gaps: Any,
     defrag: bool,
-    **filters: Any,
+    **packets: Any,
 ) -> int:
     """Put the TCP streams of all sources together: one for each direction of each connection.
 
@@ -112,6 +114,7 @@ def command(
     pcap2arrow streams capture.pcap -f 'port 80' -o streams/ --tables tables/
     pcap2arrow streams dataset --tables tables/ --hash --limit 1000000
     pcap2arrow streams dataset -f 'port 80' -e http -o streams/ --tables tables/
+    pcap2arrow streams dataset --tables tables/ --start 2024-05-01T12:00Z --end +15m
     pcap2arrow streams dataset --tables tables/ --map mymodule:entropy
     pcap2arrow streams dataset --tables tables/ --octets --scheduler processes --workers 8 --temp-dir /scratch
     """
@@ -131,7 +134,8 @@ def command(
     keep_polars_memory()
     keep_memory()
     all_octets = hashes or octets or compat is not None
-    chosen = chosen_filters(**filters)
+    times = chosen_range(sources, **taken(packets, ("start", "end", "tz")))
+    chosen = chosen_filters(**packets)
     if chosen.lines is not None:
         raise click.UsageError("--filters: streams are of one filter: -f")
     with watch_steps(as_json=as_json) as watch:
@@ -142,6 +146,7 @@ def command(
             tables=tables,
             template=None if template is None else Template(template),
             chosen=chosen.one,
+            times=times,
             hashes=hashes,
             octets=octets,
             with_http=extract == "http",

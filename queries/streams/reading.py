@@ -25,7 +25,9 @@ from pcap2arrow.reading.files import nulls, read_frame
 from pcap2arrow.savefile.pcapng import SectionState, starts_section
 from pcap2arrow.savefile.reader import Position, read_header
 from pcap2arrow.savefile.source import STANDARD_INPUT, compression_of, open_source, peek_stored, stamp
+from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.urls import is_url
+from pcap2arrow.writing.of_files import file_meets, file_within, packets_in
 from pcap2arrow.writing.original import capture_row
 from queries.exports import FilterSelection
 from queries.filters.compiled import Filter
@@ -50,15 +52,15 @@ _NO_TIME = np.iinfo(np.int64).min
 
 @dataclass(slots=True)
 class Reading:
-    """What is read of sources: ``columns`` of the packets that ``chosen`` selects and ``where`` something is so.
+    """What is read of sources: ``columns`` of the packets of ``times`` that ``chosen`` selects and ``where`` holds of.
 
-    With ``defrag``, fragments are put together first; where a filter chooses, what it left only the first fragment of
-    is that fragment.  With ``flagged`` it leaves nothing out: the column :data:`CHOSEN` says what it selects (or any
-    fragment of it), and :data:`OF_FRAGMENTS` is the ``frag_key`` of what fragments make, null of others.
-    With ``views``, octets of a frame count only until the next one is asked for: they are not copied.  With ``apart``,
-    frames have no ``rest`` but what :func:`~queries.streams.packets.located` needs: octets are read once it is known
-    which (see :class:`Part`); those of fragments are there.  ``errors`` are what was wrong in captures, once the
-    parts were read, ``notices`` what users should know beside.
+    With ``defrag``, fragments are put together first; where a filter or a time chooses, what it left only the first
+    fragment of is that fragment.  With ``flagged`` it leaves nothing out: the column :data:`CHOSEN` says what it
+    selects (or any fragment of it), and :data:`OF_FRAGMENTS` is the ``frag_key`` of what fragments make, null of
+    others.  With ``views``, octets of a frame count only until the next one is asked for: they are not copied.  With
+    ``apart``, frames have no ``rest`` but what :func:`~queries.streams.packets.located` needs: octets are read once it
+    is known which (see :class:`Part`); those of fragments are there.  ``errors`` are what was wrong in captures, once
+    the parts were read, ``notices`` what users should know beside.
     """
 
     columns: Sequence[str] = COLUMNS
@@ -70,6 +72,7 @@ class Reading:
     defrag: bool = True
     flagged: bool = False
     apart: bool = False
+    times: TimeRange = EVER
     selection: FilterSelection | None = field(init=False)
     fragments: Fragments | None = field(init=False)
 
@@ -78,9 +81,14 @@ class Reading:
         held = Fragments(
             _all_columns(self),
             (TURN, PLACE, "frame_number"),
-            keep_first=self.chosen is not None and not self.flagged,
+            keep_first=self.chooses and not self.flagged,
         )
         self.fragments = held if self.defrag else None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether packets are left out by a filter or by their times."""
+        return self.chosen is not None or bool(self.times)
 
     @property
     def warnings(self) -> list[str]:
@@ -95,7 +103,8 @@ class Reading:
     def __reduce__(self) -> tuple[Callable[[], Reading], tuple[()]]:
         """What a task in another process gets: never what was read in this one."""
         made = partial(Reading, self.columns, self.chosen, self.where, self.views)
-        return partial(made, defrag=self.defrag, flagged=self.flagged, apart=self.apart), ()
+        settings = {"defrag": self.defrag, "flagged": self.flagged, "apart": self.apart, "times": self.times}
+        return partial(made, **settings), ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +188,7 @@ def _of_live(
     dataset: Dataset, capture: LiveCapture, number: int, reading: Reading, units: Units
 ) -> Iterator[Part]:
     options = capture.options.split()
-    files = [file for file in capture.files if file.table == "packets"]
+    files = [file for file in capture.files if file.table == "packets" and _may_hold(file, reading.times)]
     stored = "frames=stored" in options
     if not stored and "frames=referenced" in options and _wants_octets(dataset, files, reading):
         yield from _of_input(Input(capture.name, capture.source.path), number, reading, units)
@@ -197,6 +206,10 @@ def _of_live(
         )
 
 
+def _may_hold(file: DataFile, times: TimeRange) -> bool:
+    return not times or file_meets(file, times)
+
+
 def _wants_octets(dataset: Dataset, files: Sequence[DataFile], reading: Reading) -> bool:
     """Whether a reading asks for octets of a capture's packets: for a filter, or to put fragments together, too."""
     if reading.chosen is not None or not _OCTETS.isdisjoint(reading.columns):
@@ -212,9 +225,9 @@ def _fragments_in(dataset: Dataset, file: DataFile) -> int:
 def _of_file(
     dataset: Dataset, file: DataFile, number: int, big_endian: bool, stored: bool, reading: Reading
 ) -> Iterator[pl.DataFrame]:
-    mask = None
+    mask = None if file_within(file, reading.times) else packets_in(dataset, file, reading.times)
     if reading.selection is not None:
-        mask = reading.selection.of_file(dataset, file, big_endian=big_endian)[:, 0]
+        mask = _both(mask, reading.selection.of_file(dataset, file, big_endian=big_endian)[:, 0])
     rows = None if mask is None or reading.flagged else np.flatnonzero(mask)
     if rows is not None and not len(rows):
         return
@@ -233,6 +246,10 @@ def _of_file(
     columns = reading.fragments.reads if held and reading.fragments is not None else _all_columns(reading)
     found = read(columns=[*dict.fromkeys([*columns, *_TIMES])], where=where)
     yield _kept(found, mask, number, reading)
+
+
+def _both(one: NDArray[np.bool_] | None, other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return other if one is None else one & other
 
 
 def _hold(read: Callable[..., pl.DataFrame], number: int, reading: Reading) -> None:
@@ -296,10 +313,12 @@ def _of_capture(
         big_endian = (header.order if header is not None else first or SectionState().order) == ">"
         unit = unit or Unit(0, "", Position(0), source.size, 0, 1, None)
         for placed, window in place(source, header, unit):
-            chosen = None
+            records = placed.records
+            chosen = reading.times.which(records.time, records.time_valid) if reading.times else None
             if reading.selection is not None:
-                chosen = reading.selection.of_records(placed.records, big_endian=big_endian)[:, 0]
-                placed = placed if reading.flagged else placed.rows(chosen)
+                chosen = _both(chosen, reading.selection.of_records(records, big_endian=big_endian)[:, 0])
+            if chosen is not None and not reading.flagged:
+                placed = placed.rows(chosen)
             if len(placed):
                 rows = pl.from_arrow(packet_rows(placed, capture_id=0, views=reading.views))
                 assert isinstance(rows, pl.DataFrame)
