@@ -77,7 +77,7 @@ class Isolation:
         self._closed = False
 
     def run(self, task: Callable[[], _T]) -> _T:
-        """What a task returns or raises, all of which has to be picklable.
+        """What a task returns or raises, all of which has to be picklable, and of modules other than the main one.
 
         One whose process dies (killed, out of memory, crashed in native code) is run again in a new one.  Raises
         QuarantineError where it dies :data:`ATTEMPTS` times, or the task passes a limit.

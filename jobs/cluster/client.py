@@ -170,11 +170,11 @@ def _raise(error: BaseException) -> None:
 @contextmanager
 def _connected(address: str, security: Security | None) -> Iterator[Client]:
     """A client of a scheduler that has workers.  Raises UsageError where there is none within some time."""
-    begin = partial(Client, address, security=security or _security(address), set_as_default=False)
     reached: Future[Client] = Future()
-    threading.Thread(target=settle, args=(reached, begin), daemon=True).start()  # it may wait for ever
     most = seconds("pcap2arrow.reached-within")
     try:
+        begin = partial(Client, address, security=security or _security(address), set_as_default=False)
+        threading.Thread(target=settle, args=(reached, begin), daemon=True).start()  # it may wait for ever
         client = reached.result(most)
     except (OSError, RuntimeError) as error:
         reason = str(error) or f"no answer after {most:g} s"
