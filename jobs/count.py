@@ -101,6 +101,21 @@ def filter_warnings(filters: Sequence[Filter], tally: Tally) -> Iterator[str]:
             yield f"warning: {each.text!r}: expression rejects all packets"
 
 
+def checked_filter(chosen: Filter | None, tallies: Iterable[Tally | None]) -> tuple[str, ...]:
+    """What users should know of a filter that ran, in so many tasks; nothing without one.
+
+    Raises FilterError where it means nothing on any packet.
+    """
+    from queries.select import total
+
+    if chosen is None:
+        return ()
+    tally = total((each for each in tallies if each is not None), 1)
+    if (refusal := tally.refusal(0)) is not None:
+        raise refusal
+    return tuple(filter_warnings([chosen], tally))
+
+
 @dataclass(frozen=True, slots=True)
 class CountedLine:
     """What a line of a file of filters selects: how many packets, or else what is wrong with it."""

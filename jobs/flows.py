@@ -85,6 +85,7 @@ class _Job:
     sizes: Sizes
 
     def run(self) -> Flows:
+        from jobs.count import checked_filter
         from jobs.flow_tasks import sum_up
         from jobs.rounds import units
         from queries.flows.connections import connections_table
@@ -96,7 +97,10 @@ class _Job:
         )
         cut = partial(units, executor=self.executor, workers=self.workers, octets=self.sizes.task)
         done = self._read(list(parts(self.sources, reading, units=cut)), reading)
-        warnings = (*self._of_filter(done), *(each for read in done for each in read.notices))
+        warnings = (
+            *checked_filter(self.chosen, [read.tally for read in done]),
+            *(each for read in done for each in read.notices),
+        )
         buckets: dict[int, list[Held]] = {0: [_none()]}
         for bucket, held in (packets for read in done for packets in read.packets):
             buckets.setdefault(bucket, []).append(held)
@@ -121,7 +125,9 @@ class _Job:
         tasks = [
             partial(read_packets, some, reading.again, parting, path(number))
             for number, some in enumerate(
-                batches([part for part in found if not part.is_last], self.sizes.task)
+                batches(
+                    [part for part in found if not part.is_last], lambda part: part.octets, self.sizes.task
+                )
             )
         ]
         done = []
@@ -132,18 +138,6 @@ class _Job:
                 reading.fragments.take(held)
         last = [part for part in found if part.is_last]
         return [*done, read_packets(last, lambda: reading, parting, path("fragments"))]
-
-    def _of_filter(self, done: Sequence[Read]) -> tuple[str, ...]:
-        """What is wrong with the filter.  Raises FilterError where it means nothing on any packet."""
-        from jobs.count import filter_warnings
-        from queries.select import total
-
-        if self.chosen is None:
-            return ()
-        tally = total([read.tally for read in done if read.tally is not None], 1)
-        if (refusal := tally.refusal(0)) is not None:
-            raise refusal
-        return tuple(filter_warnings([self.chosen], tally))
 
 
 def _none() -> pl.DataFrame:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from jobs.executors import run_all
 from pcap2arrow.conversion.capture import join_parts, scan_part
@@ -18,7 +19,9 @@ from pcap2arrow.conversion.scan import block_count, ranges
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import Input
 from pcap2arrow.savefile.source import stamp
-from queries.streams.reading import Part, stored_octets
+from queries.streams.reading import stored_octets
+
+_T = TypeVar("_T")
 
 
 def units(found: Input, executor: Executor, workers: int, octets: int) -> Sequence[Unit]:
@@ -35,16 +38,17 @@ def units(found: Input, executor: Executor, workers: int, octets: int) -> Sequen
     return join_parts(found, before, list(run_all(executor, workers, tasks)), options).plan.units
 
 
-def batches(parts: Sequence[Part], octets: int) -> Iterator[list[Part]]:
-    """Parts that one task reads: about so many octets, or one where that is not known."""
-    batch: list[Part] = []
+def batches(items: Sequence[_T], octets: Callable[[_T], int | None], most: int) -> Iterator[list[_T]]:
+    """What one task reads: items of at most so many ``octets`` together, or one; of unknown size (None), one."""
+    batch: list[_T] = []
     held = 0
-    for part in parts:
-        size = octets if part.octets is None else part.octets
-        if batch and held + size > octets:
+    for item in items:
+        known = octets(item)
+        size = most if known is None else known
+        if batch and held + size > most:
             yield batch
             batch, held = [], 0
-        batch.append(part)
+        batch.append(item)
         held += size
     if batch:
         yield batch

@@ -103,7 +103,7 @@ def read_bucket(
     """
     import polars as pl
 
-    from jobs.count import filter_warnings
+    from jobs.count import checked_filter
     from queries.streams.bucket import Bucket
     from queries.streams.packets import is_tcp, segments
     from queries.streams.reading import Reading, parts
@@ -115,12 +115,7 @@ def read_bucket(
         [segments(frame, rules).with_columns(shifted) for part in parts(group, reading) for frame in part()]
         for group in (sources, finishing)
     )
-    warnings: tuple[str, ...] = ()
-    if reading.selection is not None:
-        refusal = reading.selection.tally.refusal(0)
-        if refusal is not None:
-            raise refusal
-        warnings = tuple(filter_warnings(reading.selection.filters, reading.selection.tally))
+    warnings = checked_filter(chosen, [] if reading.selection is None else [reading.selection.tally])
     bucket = Bucket.finished(frames, later, rules) if frames or later else None
     return Read(bucket, (*warnings, *reading.warnings), tuple(reading.errors))
 

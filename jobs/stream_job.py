@@ -13,27 +13,21 @@ from typing import TypeVar
 
 import polars as pl
 
-from jobs.count import filter_warnings
+from jobs.count import checked_filter
 from jobs.executors import run_all
+from jobs.rounds import batches, units
 from jobs.stream_apart import Answer, finish, hand_out, hold_fragments, lay_out
 from jobs.stream_tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
 from jobs.streams import Progress, Sizes, StreamsReport, Watcher, empty
-from pcap2arrow.conversion.capture import join_parts, scan_part
-from pcap2arrow.conversion.options import Options
-from pcap2arrow.conversion.plan import Unit
-from pcap2arrow.conversion.scan import block_count, ranges
 from pcap2arrow.errors import ExportError
-from pcap2arrow.inputs import Input
 from pcap2arrow.reading.api import polars_schema
-from pcap2arrow.savefile.source import stamp
 from pcap2arrow.times import TimeRange
 from pcap2arrow.writing.target import failing_as, open_target
 from queries.filters.compiled import Filter
-from queries.select import total
 from queries.streams.octets import of_frame
 from queries.streams.packets import AT, COLUMNS, LENGTH, NAMING, PART, PAYLOAD, is_tcp, segments
 from queries.streams.partial import Partial, Whole
-from queries.streams.reading import Part, Reading, ordered, parts, stored_octets
+from queries.streams.reading import Part, Reading, ordered, parts
 from queries.streams.rules import Rules
 from queries.streams.spill import ROW, Parting, Piece, Spill
 
@@ -77,11 +71,12 @@ class Job:
             defrag=self.rules.defrag and not self.rules.as_tcpflow,
             times=self.times,
         )
-        found = list(enumerate(parts(self.sources, reading, units=self._units)))
+        cut = partial(units, executor=self.executor, workers=self.workers, octets=self.sizes.task)
+        found = list(enumerate(parts(self.sources, reading, units=cut)))
         reading.apart = may_be_apart and self._can_be_apart([part for _, part in found])
         parted, parts_ = self._part(found, reading)
         told = (warning for each in parted for warning in each.warnings)
-        warnings = (*_filter_warnings(reading, parted), *told)
+        warnings = (*checked_filter(self.chosen, [each.tally for each in parted]), *told)
         errors = tuple(error for each in parted for error in each.errors)
         buckets: dict[int, list[Piece]] = {}
         for piece in (piece for each in parted for piece in each.pieces):
@@ -112,18 +107,6 @@ class Job:
         more = {LENGTH: pl.UInt32(), PART: pl.UInt32(), AT: pl.UInt64()} if apart else {}
         return pl.Schema({**schema, **more})
 
-    def _units(self, found: Input) -> Sequence[Unit]:
-        """The units of a capture that more than one task reads, from a first look at where its records are."""
-        octets = stored_octets(found)
-        options = Options(block=self.sizes.task)
-        blocks = block_count(octets or 0, options.block)
-        if blocks < 2 or self.workers < 2:
-            return ()
-        before = stamp(found.path)
-        tasks = [partial(scan_part, found, first, last, options) for first, last in ranges(blocks, blocks)]
-        scans = list(run_all(self.executor, self.workers, tasks))
-        return join_parts(found, before, scans, options).plan.units
-
     def _part(
         self, found: Sequence[tuple[int, Part]], reading: Reading
     ) -> tuple[list[Parted], Sequence[tuple[int, Part]]]:
@@ -133,9 +116,8 @@ class Job:
         schema = self._schema(apart=reading.apart)
         columns = (*schema.names(), *(() if reading.apart else (PAYLOAD,)))
         tasks = []
-        for number, some in enumerate(
-            _batches([each for each in found if not each[1].is_last], self.sizes.task)
-        ):
+        others = [each for each in found if not each[1].is_last]
+        for number, some in enumerate(batches(others, lambda each: each[1].octets, self.sizes.task)):
             path = None if in_memory else str(Path(self.outputs.temporary, f"{number}.packets"))
             tasks.append(partial(part_packets, some, reading.again, parting, path, self.rules, columns))
         total = _sum_if_known([part.octets for _, part in found])
@@ -150,7 +132,6 @@ class Job:
         path = None if in_memory else str(Path(self.outputs.temporary, "fragments.packets"))
         if not reading.apart:
             return [*parted, part_packets(last, lambda: reading, parting, path, self.rules, columns)], found
-        others = [each for each in found if not each[1].is_last]
         for number, part in last:
             octets = str(Path(self.outputs.temporary, "fragments.octets"))
             with Spill(parting, None if path is None else Path(path)) as spill:
@@ -258,35 +239,9 @@ def _move(source: Path, target: Path) -> None:
         raise ExportError(f"{target}: {error.strerror}") from error
 
 
-def _batches(parts: Sequence[tuple[int, Part]], octets: int) -> Iterator[list[tuple[int, Part]]]:
-    """Parts that one task reads: about so many octets, or one where that is not known."""
-    batch: list[tuple[int, Part]] = []
-    held = 0
-    for number, part in parts:
-        size = octets if part.octets is None else part.octets
-        if batch and held + size > octets:
-            yield batch
-            batch, held = [], 0
-        batch.append((number, part))
-        held += size
-    if batch:
-        yield batch
-
-
 def _sum_if_known(octets: Sequence[int | None]) -> int | None:
     known = [each for each in octets if each is not None]
     return sum(known) if len(known) == len(octets) else None
-
-
-def _filter_warnings(reading: Reading, parted: Sequence[Parted]) -> tuple[str, ...]:
-    """What is wrong with the filter.  Raises FilterError where it means nothing on any packet."""
-    if reading.selection is None:
-        return ()
-    tally = total([each.tally for each in parted if each.tally is not None], 1)
-    refusal = tally.refusal(0)
-    if refusal is not None:
-        raise refusal
-    return tuple(filter_warnings(reading.selection.filters, tally))
 
 
 def _report(partials: Sequence[Partial], warnings: tuple[str, ...], errors: tuple[str, ...]) -> StreamsReport:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,6 +98,7 @@ def write_streams(
 
     Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources and targets.
     """
+    from jobs.rounds import scratch
     from jobs.stream_job import Job
     from jobs.stream_tasks import Outputs
     from queries.streams.naming import Template
@@ -119,11 +119,11 @@ def write_streams(
         make_folder(tables)
     wanted = (*TABLES, *(["octets"] if octets else [])) if tables is not None else ()
     with (
-        _scratch(temporary, tables or folder) as scratch,
+        scratch(temporary or str(Path(tables or folder or ".").absolute().parent)) as made,
         _emptied_on_failure(folder),
         open_executor(scheduler, workers) as (executor, workers),
     ):
-        outputs = Outputs(scratch, folder, wanted, template, hashes)
+        outputs = Outputs(made, folder, wanted, template, hashes)
         job = Job(
             list(sources),
             rules,
@@ -137,20 +137,6 @@ def write_streams(
             watch,
         )
         return job.run(tables)
-
-
-@contextmanager
-def _scratch(temporary: str | None, beside: str | None) -> Iterator[str]:
-    """A new folder for the length of a ``with`` block."""
-    where = temporary or str(Path(beside or ".").absolute().parent)
-    try:
-        made = tempfile.mkdtemp(prefix=".pcap2arrow-", dir=where)
-    except OSError as error:
-        raise UsageError(f"{where}: {error.strerror}: expected a folder for temporary files") from error
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 @contextmanager
