@@ -54,26 +54,32 @@ class Job:
 
         Octets that turn out to be damaged where headers are not are left out, with all of their part: from the start.
         """
+        cut = partial(units, executor=self.executor, workers=self.workers, octets=self.sizes.task)
+        found = list(enumerate(parts(self.sources, self._reading(), units=cut)))
+        if not self._can_be_apart([part for _, part in found]):
+            return self._streams(found, self._reading(), tables)
         try:
-            return self._streams(tables, may_be_apart=True)
+            return self._streams(found, self._reading(apart=True), tables)
         except SOURCE_ERRORS:
             for folder in (self.outputs.temporary, self.outputs.folder):
                 if folder is not None:
                     empty(folder)
-            return self._streams(tables, may_be_apart=False)
+            return self._streams(found, self._reading(), tables)
 
-    def _streams(self, tables: str | None, *, may_be_apart: bool) -> StreamsReport:
-        reading = Reading(
+    def _reading(self, *, apart: bool = False) -> Reading:
+        return Reading(
             columns=self._columns(),
             chosen=self.chosen,
             where=is_tcp(self.rules),
             views=True,
             defrag=self.rules.defrag and not self.rules.as_tcpflow,
+            apart=apart,
             times=self.times,
         )
-        cut = partial(units, executor=self.executor, workers=self.workers, octets=self.sizes.task)
-        found = list(enumerate(parts(self.sources, reading, units=cut)))
-        reading.apart = may_be_apart and self._can_be_apart([part for _, part in found])
+
+    def _streams(
+        self, found: Sequence[tuple[int, Part]], reading: Reading, tables: str | None
+    ) -> StreamsReport:
         parted, parts_ = self._part(found, reading)
         told = (warning for each in parted for warning in each.warnings)
         warnings = (*checked_filter(self.chosen, [each.tally for each in parted]), *told)
