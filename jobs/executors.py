@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -99,8 +99,9 @@ def run_all(
 ) -> Iterator[_T]:
     """The results of tasks, in their order; not many more tasks than ``workers`` are under way at once.
 
-    Where one fails, those that have not begun are dropped, and its error is raised; ``lost`` may give a result in
-    place of that of a task that kills its workers, and the error that says so.
+    Where one fails, those that have not begun are dropped, and its error is raised once the others have ended, so that
+    nothing is written any more; ``lost`` may give a result in place of that of a task that kills its workers, and the
+    error that says so.
     """
     running: deque[tuple[Callable[[], _T], Future[_T]]] = deque()
 
@@ -120,6 +121,10 @@ def run_all(
                 yield first()
         while running:
             yield first()
+    except Exception:
+        begun = [future for _, future in running if not future.cancel()]
+        wait(begun)
+        raise
     finally:
         for _, future in running:
             future.cancel()
