@@ -69,7 +69,7 @@ def test_captures_that_kill_their_workers_cost_only_themselves(
         SMALL,
         scheduler=scheduler,
         workers=2,
-        limits=Limits(seconds=10, memory=1 << 29),
+        limits=Limits(seconds=5, memory=1 << 29),
     )
     assert {capture.name for capture in report.captures if capture.status == "converted"} == set(good)
     assert live_files(tmp_path / "dataset") == live_files(tmp_path / "expected")
@@ -78,7 +78,7 @@ def test_captures_that_kill_their_workers_cost_only_themselves(
         "crash.pcap": f"its worker died {ATTEMPTS} times: SIGSEGV",
         "leave.pcap": f"its worker died {ATTEMPTS} times: exit code 3",
         "eat.pcap": "its worker was stopped: it took more than 536,870,912 octets of memory",
-        "loop.pcap": "its worker was stopped: it ran for more than 10 s",
+        "loop.pcap": "its worker was stopped: it ran for more than 5 s",
     }
     assert reasons.keys() == ends.keys()
     for name, end in ends.items():
@@ -121,9 +121,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 def _killer(told: Path, *, parents: bool, every: float, most: int) -> Iterator[list[int]]:
     """While the block runs, kill who began a unit last, or its parent, ``every`` so many seconds.
 
-    Two units have to be begun between one kill and the next, so that no unit is hit again and again.
+    Two units have to be begun between one kill and the next, and no unit is hit again.
     """
     killed: list[int] = []
+    hit: set[str] = set()
     stop = threading.Event()
 
     def loop() -> None:
@@ -132,9 +133,13 @@ def _killer(told: Path, *, parents: bool, every: float, most: int) -> Iterator[l
             lines = told.read_text().splitlines() if told.exists() else []
             if len(lines) < seen + 3:
                 continue
+            unit, pid = lines[-1].split()
+            if unit in hit:
+                continue
             seen = len(lines)
+            hit.add(unit)
             with suppress(psutil.Error):
-                process = psutil.Process(int(lines[-1].split()[1]))
+                process = psutil.Process(int(pid))
                 victim = process.parent() if parents else process
                 assert victim is not None and victim.pid != os.getpid()
                 victim.kill()
@@ -160,6 +165,7 @@ def _convert_under_fire(
     most: int = 5,
 ) -> None:
     """Exact files, and no more than one unit for each kill done again; of a worker, one more that had just ended."""
+    archive.told.unlink(missing_ok=True)
     monkeypatch.setattr(conversion_tasks, "write_part", poison.write_and_tell)
     with _killer(archive.told, parents=parents, every=every, most=most) as killed:
         report = convert(find_captures([archive.capture]), dataset, SMALL, scheduler=scheduler, workers=2)

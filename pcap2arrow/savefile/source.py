@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.dataset.snapshot import Source as Stamp
-from pcap2arrow.errors import ConflictError, DatasetError, LimitError, SourceError
+from pcap2arrow.errors import ConflictError, DatasetError, FormatError, LimitError, SourceError
 from pcap2arrow.savefile.batch import PAD
 from pcap2arrow.urls import bucket_and_key, filesystem, is_url, names_object, reason, remote_errors
 
@@ -216,10 +216,18 @@ def open_source(
     where it decompresses beyond :data:`MAX_RATIO`.
     """
     name = name or path
-    with _open_stored(path, spool) as stored:
-        before = before or getattr(stored, "stamp", None)
-        with _decompressed(stored, name, spool) as source:
-            yield source
+    try:
+        with _open_stored(path, spool) as stored:
+            before = before or getattr(stored, "stamp", None)
+            with _decompressed(stored, name, spool) as source:
+                yield source
+    except FormatError:
+        _check_if_known(path, name, before)  # what was read of another one is no fault of this one's
+        raise
+    _check_if_known(path, name, before)
+
+
+def _check_if_known(path: str, name: str, before: Stamp | None) -> None:
     if before is not None and path != STANDARD_INPUT:
         check_unchanged(path, name, before)
 
