@@ -30,7 +30,7 @@ DEBIAN_PACKAGES = {
 
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile(
-    "default", derandomize=True, max_examples=40, deadline=None, suppress_health_check=_SLOW_IS_FINE
+    "default", derandomize=True, max_examples=25, deadline=None, suppress_health_check=_SLOW_IS_FINE
 )
 settings.register_profile(
     "thorough", max_examples=2000, deadline=None, print_blob=True, suppress_health_check=_SLOW_IS_FINE

@@ -53,7 +53,7 @@ WIRESHARK_KEEPS_WHOLE = tuple(link_type for link_type in LINK_TYPES if link_type
 """Of a frame of type 204 (PPP with direction) Wireshark takes the first octet off."""
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(capture=pcapng_captures(variety=Variety(UP_TO_NANOSECONDS, WIRESHARK_KEEPS_WHOLE)))
 def test_tshark_finds_what_was_built(capture: Capture, tmp_path: Path, tool: Callable[[str], str]) -> None:
     """But for what tshark prints wrongly: times before 1970 or far ahead, wire lengths from 2^31 on."""
