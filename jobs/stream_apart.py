@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -24,7 +24,6 @@ from queries.streams.bucket import Bucket
 from queries.streams.octets import Source, Taken
 from queries.streams.packets import AT, LENGTH, PART, PAYLOAD, segments
 from queries.streams.partial import Partial, write_partial
-from queries.streams.reading import Part
 from queries.streams.rules import Rules
 from queries.streams.spill import Piece, Spill
 
@@ -58,12 +57,17 @@ class Answer:
 
 
 def hold_fragments(
-    part: Part, number: int, path: str, rules: Rules, columns: Sequence[str], spill: Spill
+    packets: Iterable[pl.DataFrame],
+    number: int,
+    path: str,
+    rules: Rules,
+    columns: Sequence[str],
+    spill: Spill,
 ) -> None:
-    """Add what fragments make to buckets; their octets wait in a file of their own."""
+    """Add packets that fragments make to buckets; their octets wait in a file of their own."""
     held: list[pl.Series] = []
     rows = 0
-    for frame in part():
+    for frame in packets:
         found = segments(frame, rules)
         held.append(found[PAYLOAD])
         place = pl.int_range(rows, rows + len(found), dtype=pl.UInt64).alias(AT)

@@ -141,7 +141,7 @@ class Job:
         for number, part in last:
             octets = str(Path(self.outputs.temporary, "fragments.octets"))
             with Spill(parting, None if path is None else Path(path)) as spill:
-                hold_fragments(part, number, octets, self.rules, columns, spill)
+                hold_fragments(part.frames(reading), number, octets, self.rules, columns, spill)
             parted.append(Parted(tuple(spill.pieces), (), 0, (), None, tuple(reading.warnings)))
             others.append((number, replace(part, source=partial(of_frame, octets))))
         return parted, others
