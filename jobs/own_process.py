@@ -32,8 +32,8 @@ def start_quickly() -> None:
 def keep_polars_memory() -> None:
     """Let Polars keep memory for longer, for jobs that read octets of many files one after another.
 
-    It halves the time that the kernel takes.  To be called before Polars is loaded, for the processes, too, that this
-    one starts; what the user has set counts.
+    What it lets go of, the kernel clears again.  To be called before Polars is loaded, for the processes, too, that
+    this one starts; what the user has set counts.
     """
     setting, value = _POLARS_ALLOCATOR
     if os.environ.get(setting, value) == value:

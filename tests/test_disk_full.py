@@ -182,19 +182,12 @@ def _on_small_disks(name: str, folder: Path, tmp_path: Path, expected: dict[str,
     assert refused
 
 
+@pytest.mark.parametrize("sizes", [1, pytest.param(20, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", JOBS)
-def test_a_file_that_may_not_grow(
-    name: str, folder: Path, tmp_path: Path, expected: Callable[[str], dict[str, bytes]]
+def test_files_that_may_not_grow(
+    name: str, sizes: int, folder: Path, tmp_path: Path, expected: Callable[[str], dict[str, bytes]]
 ) -> None:
-    _with_limit(name, folder, tmp_path, expected(name), 1)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", JOBS)
-def test_files_that_may_not_grow_beyond_twenty_sizes(
-    name: str, folder: Path, tmp_path: Path, expected: Callable[[str], dict[str, bytes]]
-) -> None:
-    _with_limit(name, folder, tmp_path, expected(name), 20)
+    _with_limit(name, folder, tmp_path, expected(name), sizes)
 
 
 @pytest.mark.long
