@@ -144,8 +144,8 @@ def test_interrupted_nothing_half_done_is_visible(archive: Archive, tmp_path: Pa
     printed, errors = process.communicate()
     print(f"{scheduler}: ended after {time.monotonic() - begin:.2f} s")
     assert process.returncode == 130
-    # Before its last line Python may warn, warnings being on here, of a file that was just being opened.
-    assert errors.splitlines()[-1] == "pcap2arrow: interrupted"
+    # Around that line Python may warn, warnings being on here, of a file that was just being opened.
+    assert "pcap2arrow: interrupted" in errors.splitlines() and "Traceback" not in errors
     committed = {event["name"] for event in json_lines(printed) if event["event"] == "capture"}
     assert committed <= _live(tmp_path / "dataset").keys() < archive.packets.keys()
     run("convert", archive.folder, "-o", tmp_path / "dataset")
