@@ -89,7 +89,7 @@ def _moments(archive: Archive, count: int) -> list[float]:
 
 
 def test_killed_and_run_again_it_is_as_if_undisturbed(archive: Archive, tmp_path: Path) -> None:
-    for number, after in enumerate(_moments(archive, 6)):
+    for number, after in enumerate(_moments(archive, 3)):
         scheduler = "processes" if number == 0 else "threads"
         _kill(archive, tmp_path / str(number), after=after, scheduler=scheduler)
 
@@ -102,7 +102,7 @@ def test_killed_at_twenty_moments(archive: Archive, tmp_path: Path) -> None:
 
 
 def test_killed_again_and_again_it_still_ends(archive: Archive, tmp_path: Path) -> None:
-    for after in _moments(archive, 4):
+    for after in _moments(archive, 2):
         process = start("convert", archive.folder, "-o", tmp_path / "dataset")
         time.sleep(after)
         process.kill()

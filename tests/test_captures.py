@@ -15,7 +15,6 @@ from tests.frames import LINK_TYPES
 from tests.oracles.reader import whole_packets
 
 
-@settings(max_examples=100)
 @given(capture=captures())
 def test_plain_reader_finds_what_was_built(capture: Capture, tmp_path: Path) -> None:
     path = tmp_path / "capture"
@@ -31,7 +30,6 @@ def test_plain_reader_finds_what_was_built(capture: Capture, tmp_path: Path) -> 
 TCPDUMP_WRITES = tuple(link_type for link_type in LINK_TYPES if link_type not in (14, 9999, 65535))
 
 
-@settings(max_examples=60)
 @given(capture=pcap_captures(link_types=TCPDUMP_WRITES))
 def test_tcpdump_finds_what_was_built(capture: Capture, tmp_path: Path, tool: Callable[[str], str]) -> None:
     """``tcpdump -w`` copies times and wire lengths, and cuts each frame to the snap length."""

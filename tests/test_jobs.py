@@ -246,7 +246,7 @@ def test_leaving_in_a_hurry_ends_worker_processes() -> None:
         assert executor.submit(square, 2).result(30) == 4
         tasks += [executor.submit(time.sleep, 300) for _ in range(5)]
         raise KeyboardInterrupt
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 150
     assert all(task.done() or task.cancel() for task in tasks)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pcap2arrow.conversion.scan import BlockScan, RangeScan, block_count, prove, ranges, scan_range
@@ -55,7 +55,6 @@ def read(path: Path, window: int) -> tuple[list[Packet], list[tuple[int, int]], 
     return packets, sorted(tiles), gaps
 
 
-@settings(max_examples=300)
 @given(capture=captures(), window=st.sampled_from((64, 100, 1000, 1 << 16)))
 def test_windows_hold_what_was_built(capture: Capture, window: int, tmp_path: Path) -> None:
     path = tmp_path / "capture"
@@ -110,7 +109,6 @@ def _plainly(path: Path) -> tuple[list[Packet], int | None]:
     return found, None
 
 
-@settings(max_examples=100)
 @given(capture=captures())
 def test_filter_len_is_what_libpcap_sees(capture: Capture, tmp_path: Path) -> None:
     path = tmp_path / "capture"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pcap2arrow.conversion.capture import convert_whole, scan_part
@@ -71,7 +71,6 @@ def test_payloads_full_of_record_headers_never_move_a_boundary(tmp_path: Path, w
         assert again > 0  # else the payloads did not mislead any guess, and this shows nothing
 
 
-@settings(max_examples=60)
 @given(capture=captures(), block=st.sampled_from([64, 200, 1024]), wanted=st.sampled_from(RANGES[1:]))
 def test_any_capture_in_ranges_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, capture: Capture, block: int, wanted: int
