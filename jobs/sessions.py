@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import ExportError, UsageError
-from pcap2arrow.writing.formats import Layout, encode
-from pcap2arrow.writing.packets import Packets
+from pcap2arrow.writing.encoded import Encoded
 from pcap2arrow.writing.slices import Slice
 from queries.sessions import READ, Session, Tracking, in_order, track
 from queries.streams.reading import Reading, parts
@@ -66,13 +65,13 @@ class Sessions:
     how: Tracking
     members: Mapping[int, tuple[NDArray[np.int64], NDArray[np.int64]]]
 
-    def of(self, packets: Packets) -> NDArray[np.int64]:
+    def of(self, packets: Encoded) -> NDArray[np.int64]:
         """For each of some packets the number of its session, 0 where it has none."""
-        numbers = np.zeros(len(packets), np.int64)
+        numbers, known = np.zeros(len(packets), np.int64), packets.known
         for place, (frames, sessions) in self.members.items():
-            rows = np.flatnonzero(packets.source == place)
-            at = np.minimum(np.searchsorted(frames, packets.number[rows]), len(frames) - 1)
-            numbers[rows] = np.where(frames[at] == packets.number[rows], sessions[at], 0)
+            rows = np.flatnonzero(known["source"] == place)
+            at = np.minimum(np.searchsorted(frames, known["number"][rows]), len(frames) - 1)
+            numbers[rows] = np.where(frames[at] == known["number"][rows], sessions[at], 0)
         return numbers
 
     def log(self, written: Callable[[int], str], *, verbose: bool) -> Iterator[str]:
@@ -130,32 +129,34 @@ def _members(
 class SessionFiles:
     """Captures of sessions, each written to as its packets come."""
 
-    def __init__(self, pattern: str, layout: Layout) -> None:
-        self._pattern, self._layout = pattern, layout
+    def __init__(self, pattern: str, preamble: bytes) -> None:
+        self._pattern, self._preamble = pattern, preamble
         self._begun: set[int] = set()
 
-    def write(self, packets: Packets, sessions: NDArray[np.int64]) -> None:
+    def write(self, packets: Encoded, sessions: NDArray[np.int64]) -> None:
         """Write packets to the captures of their sessions; those of number 0 to none."""
         for number in np.unique(sessions[sessions > 0]).tolist():
             name = capture_name(self._pattern, number)
-            records = encode(packets.take(np.flatnonzero(sessions == number)), self._layout, name=name)
+            records = packets.take(np.flatnonzero(sessions == number))
             try:
                 with Path(name).open("ab" if number in self._begun else "wb") as file:
                     if number not in self._begun:
-                        file.write(self._layout.preamble)
-                    file.write(records)
+                        file.write(self._preamble)
+                    for octets in records.stretches():
+                        file.write(octets)
             except OSError as error:
                 raise ExportError(f"{name}: {error.strerror or error}") from error
             self._begun.add(number)
 
 
-def completed(batches: Iterator[Packets], sessions: Sessions) -> Iterator[tuple[Packets, NDArray[np.int64]]]:
+def completed(batches: Iterator[Encoded], sessions: Sessions) -> Iterator[tuple[Encoded, NDArray[np.int64]]]:
     """Packets of the range, and those after it of sessions that are open then, with the numbers of the sessions."""
     end = sessions.how.end
     for batch in batches:
         numbers = sessions.of(batch)
         if end is not None:
-            kept = np.flatnonzero((batch.timed & (batch.time <= end)) | (numbers > 0))
+            inside = batch.known["timed"] & (batch.known["time"] <= end)
+            kept = np.flatnonzero(inside | (numbers > 0))
             batch, numbers = batch.take(kept), numbers[kept]
         if len(batch):
             yield batch, numbers

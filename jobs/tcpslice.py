@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Literal
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pcap2arrow.times import Times
     from pcap2arrow.writing.arrangement import Arrangement
     from pcap2arrow.writing.copy import Head
+    from pcap2arrow.writing.encoded import Encoded
     from pcap2arrow.writing.formats import Layout
-    from pcap2arrow.writing.packets import Packets
     from pcap2arrow.writing.reader import Reader
     from pcap2arrow.writing.slices import Slice, Span
 
@@ -232,22 +232,34 @@ def _writer(style: Style, zone: tzinfo, *, nanoseconds: bool) -> Callable[[int |
 
 def _write(captures: Sequence[_Capture], arguments: Arguments, times: Times) -> list[str]:
     """Write the packets; the result is what users should know."""
+    from pcap2arrow.writing.formats import UnkeptError
+    from pcap2arrow.writing.target import appears_whole
+
+    if appears_whole(arguments.target):
+        with suppress(UnkeptError):
+            return _write_once(captures, arguments, times, look_ahead=False)
+    return _write_once(captures, arguments, times, look_ahead=True)
+
+
+def _write_once(
+    captures: Sequence[_Capture], arguments: Arguments, times: Times, *, look_ahead: bool
+) -> list[str]:
     from pcap2arrow.writing.ahead import ahead
     from pcap2arrow.writing.arrangement import slices
-    from pcap2arrow.writing.formats import encode
     from pcap2arrow.writing.target import open_target, write_octets
 
     how = _arrangement(captures, arguments)
     parts = slices([capture.reader for capture in captures], times, how)
     layout, warnings = _layout(captures, parts)
     damage: list[str] = []
-    batches = _packets(captures, parts, layout, how, damage.append)
     stepping_back = 0
     with open_target(arguments.target) as (file, name):
         write_octets(file, layout.preamble)
-        for back, records in ahead((_stepping_back(b), encode(b, layout, name=name)) for b in batches):
+        batches = _records(captures, parts, layout, how, name, damage.append, look_ahead=look_ahead)
+        for back, stretches in ahead((_stepping_back(b), list(b.stretches())) for b in batches):
             stepping_back += back
-            write_octets(file, records)
+            for octets in stretches:
+                write_octets(file, octets)
     return [*warnings, *_of_stepping_back(stepping_back), *damage]
 
 
@@ -258,7 +270,6 @@ def _write_sessions(
     from jobs.sessions import SessionFiles, capture_name, completed, find_sessions
     from pcap2arrow.times import TimeRange
     from pcap2arrow.writing.arrangement import slices
-    from pcap2arrow.writing.formats import encode
     from pcap2arrow.writing.target import open_target, write_octets
 
     if arguments.session_names is not None:
@@ -270,11 +281,15 @@ def _write_sessions(
     layout, warnings = _layout(captures, whole)
     damage: list[str] = []
     stepping_back = 0
-    files = None if arguments.session_names is None else SessionFiles(arguments.session_names, layout)
+    files = (
+        None if arguments.session_names is None else SessionFiles(arguments.session_names, layout.preamble)
+    )
     with open_target(arguments.target) as (file, name):
         write_octets(file, layout.preamble)
-        for batch, numbers in completed(_packets(captures, whole, layout, how, damage.append), sessions):
-            write_octets(file, encode(batch, layout, name=name))
+        batches = _records(captures, whole, layout, how, name, damage.append)
+        for batch, numbers in completed(batches, sessions):
+            for octets in batch.stretches():
+                write_octets(file, octets)
             stepping_back += _stepping_back(batch)
             if files is not None:
                 files.write(batch, numbers)
@@ -330,23 +345,24 @@ def _layout(captures: Sequence[_Capture], parts: Sequence[Slice]) -> tuple[Layou
     return layout, [f"{reason}: this is a pcapng"]
 
 
-def _packets(
+def _records(
     captures: Sequence[_Capture],
     parts: Sequence[Slice],
     layout: Layout,
     how: Arrangement,
+    name: str,
     damaged: Callable[[str], None],
-) -> Iterator[Packets]:
-    import numpy as np
-
+    *,
+    look_ahead: bool = True,
+) -> Iterator[Encoded]:
     from pcap2arrow.writing.arrangement import arranged
+    from pcap2arrow.writing.copy import parts_of
     from pcap2arrow.writing.selection import Wanted
 
-    is_pcapng = layout.format == "pcapng"
-    numbers = layout.numbers or tuple(np.zeros(c.head.interfaces, np.int64) for c in captures)
-    wanted = [Wanted(as_seen=True, is_pcapng=is_pcapng, damaged=damaged) for _ in parts]
-    return arranged(parts, [part.bound() for part in parts], numbers, wanted, how)
+    wanted = Wanted(as_seen=True, is_pcapng=layout.format == "pcapng", damaged=damaged)
+    of_parts = parts_of(parts, [capture.head for capture in captures], layout, wanted)
+    return arranged(of_parts, layout, how, name=name, detailed=True, look_ahead=look_ahead)
 
 
-def _stepping_back(packets: Packets) -> int:
-    return int((packets.timed & (packets.time < packets.order)).sum())
+def _stepping_back(packets: Encoded) -> int:
+    return int((packets.known["timed"] & (packets.known["time"] < packets.order)).sum())

@@ -22,11 +22,11 @@ from jobs.count import count
 from jobs.slices import count_slices, count_slices_selected
 from pcap2arrow.dataset.log import open_dataset
 from pcap2arrow.times import TimeRange
-from pcap2arrow.writing import reader
+from pcap2arrow.writing import direct
 from pcap2arrow.writing.arrangement import Arrangement
 from pcap2arrow.writing.duplicates import AcrossSources
+from pcap2arrow.writing.encoded import Encoded, details_type
 from pcap2arrow.writing.merge import Run, merge
-from pcap2arrow.writing.packets import Packets, for_all
 from pcap2arrow.writing.pieces import Octets
 from queries.filters.compiled import compile_filter
 from tests.commands import SAMPLE, run
@@ -289,7 +289,8 @@ def test_merges_do_not_depend_on_windows_or_partitions(sources: list[list[int]],
             patch.setattr("pcap2arrow.writing.arrangement._OCTETS_OF_MANY", octets)
         for number, path in enumerate(paths):
             pcap2arrow.convert([path], folder / f"dataset{number}", partition_by=("hour", "none")[number % 2])  # type: ignore[arg-type]
-        patch.setattr(reader, "_BATCH_ROWS", octets or 1 << 16)
+        patch.setattr(direct, "_ENCODED_AT_ONCE", 0)
+        patch.setattr(direct, "_LEAST_BATCH", octets or 1 << 17)
         for given_ in (paths, [folder / f"dataset{number}" for number in range(len(paths))]):
             pcap2arrow.export(given_, folder / "out")
             assert _written(folder / "out") == [packet for _, packet in expected]
@@ -334,19 +335,18 @@ def test_a_merge_does_not_depend_on_its_batches(runs: list[list[list[int]]], dat
     found = [
         (int(order), int(source), int(number))
         for batch in merged
-        for order, source, number in zip(batch.order, batch.source, batch.number, strict=True)
+        for order, source, number in zip(
+            batch.order, batch.known["source"], batch.known["number"], strict=True
+        )
     ]
     assert found == expected
 
 
-def _batches(place: int, orders: Sequence[int], lengths: Iterable[int]) -> Iterator[Packets]:
+def _batches(place: int, orders: Sequence[int], lengths: Iterable[int]) -> Iterator[Encoded]:
     at = 0
     for length in lengths:
         order = np.array(orders[at : at + length], np.int64)
-        none, empty = np.zeros(length, np.int64), Octets.empty(length)
-        yield Packets(
-            number=np.arange(at, at + length), order=order, time=order, timed=np.ones(length, np.bool_),
-            carried=none, interface=none, caplen=none, frame_len=none, header=empty, rest=empty, options=empty,
-            chosen=for_all(length), source=np.full(length, place, np.int32),
-        )  # fmt: skip
+        details = np.zeros(length, details_type(0))
+        details["source"], details["number"] = place, np.arange(at, at + length)
+        yield Encoded(order, Octets.empty(length), details)
         at += length

@@ -12,19 +12,18 @@ from pcap2arrow.errors import ExportError, UsageError
 from pcap2arrow.times import EVER, Times
 from pcap2arrow.writing.ahead import ahead, in_turn
 from pcap2arrow.writing.arrangement import MERGED, Arrangement, arranged, slices
-from pcap2arrow.writing.direct import Part, encoded
+from pcap2arrow.writing.direct import Part
 from pcap2arrow.writing.duplicates import Recent
+from pcap2arrow.writing.encoded import Encoded
 from pcap2arrow.writing.formats import (
     Format,
     Layout,
     UnkeptError,
     check_format,
     encode,
-    is_kept,
     is_promised,
     plan_layout,
 )
-from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.reader import Traits
 from pcap2arrow.writing.selection import Selection, Wanted
 from pcap2arrow.writing.slices import Slice
@@ -89,8 +88,8 @@ def export(
             return _write(ready, lambda number, format: target)[0]
         if not isinstance(target, str | os.PathLike) or os.fspath(target) == STANDARD_OUTPUT:
             raise UsageError("several files can't go to standard output: expected a pattern for their names")
-        batches = (batch.of_target(number) for batch in ready.batches() for number in ready.targets)
-        return write_parts((batch for batch in batches if len(batch)), ready.layout, os.fspath(target), split)
+        pattern = os.fspath(target)
+        return write_parts(ready.batches(pattern, detailed=True), ready.layout.preamble, pattern, split)
 
 
 def export_each(
@@ -140,42 +139,31 @@ class _Ready:
     targets: Sequence[int]
     arrangement: Arrangement
 
-    def batches(self) -> Iterator[Packets]:
-        """The packets of all captures, put together.
+    def batches(self, name: str, *, detailed: bool = False) -> Iterator[Encoded]:
+        """The records of all captures, put together; ``name`` is what errors call the export.
 
-        Raises UnkeptError where they are not what was promised.
+        Raises UnkeptError where packets are not what was promised.
         """
-        promises = [part.traits for part in self.parts]
-        for batch in arranged(
-            [part.capture for part in self.parts],
-            [traits.bound for traits in promises],
-            [part.numbers for part in self.parts],
-            [part.wanted for part in self.parts],
+        is_promised = any(part.promised is not None for part in self.parts)
+        detailed = detailed or len(self.targets) > 1
+        return arranged(
+            self.parts,
+            self.layout,
             self.arrangement,
-        ):
-            if self.parts[0].promised and not is_kept(batch, promises):
-                raise UnkeptError
-            yield batch
+            name=name,
+            detailed=detailed,
+            look_ahead=not is_promised,
+        )
 
-    def records(self, names: dict[int, str]) -> Iterator[tuple[int, int, Any]]:
-        """For each batch and each capture to write: its number, packets, and octets of records."""
-        if len(names) == 1 and self._is_merged():
-            [(number, name)] = names.items()
-            for batch in encoded(self.parts, self.layout, number, name=name):
-                rows = len(batch)
-                for octets in batch.stretches():
+    def records(self, name: str) -> Iterator[tuple[int, int, Any]]:
+        """For each capture to write its number, packets, and octets of records, stretch by stretch."""
+        for batch in self.batches(name):
+            for number in self.targets:
+                chosen = batch.of_target(number) if len(self.targets) > 1 else batch
+                rows = len(chosen)
+                for octets in chosen.stretches():
                     yield number, rows, octets
                     rows = 0
-            return
-        for packets in self.batches():
-            for number, name in names.items():
-                chosen = packets.of_target(number)
-                if len(chosen):
-                    yield number, len(chosen), encode(chosen, self.layout, name=name)
-
-    def _is_merged(self) -> bool:
-        """Whether packets are only put in the order of time: what they hold is of no matter."""
-        return self.arrangement.order == "merged" and not self.arrangement.drops_of(len(self.parts))
 
 
 def _as_promised(
@@ -218,8 +206,16 @@ def _planned(
     targets = [0] if selection is None else list(selection.begin(_link_types(traits)))
     is_pcapng = layout.format == "pcapng"
     parts = [
-        Part(capture, of, numbers, Wanted(selection, is_pcapng=is_pcapng and bool(of.blocks)), promised)
-        for capture, of, numbers in zip(captures, traits, layout.numbers, strict=True)
+        Part(
+            source=source,
+            capture=capture,
+            bound=of.bound,
+            records=of.records,
+            numbers=numbers,
+            wanted=Wanted(selection, is_pcapng=is_pcapng and bool(of.blocks)),
+            promised=of if promised else None,
+        )
+        for source, (capture, of, numbers) in enumerate(zip(captures, traits, layout.numbers, strict=True))
     ]
     return _Ready(parts, layout, targets, arrangement)
 
@@ -231,7 +227,7 @@ def _write(ready: _Ready, target: Callable[[int, str], Target]) -> dict[int, Exp
         octets = {number: write_octets(file, layout.preamble) for number, (file, _) in files.items()}
         counts = dict.fromkeys(files, 0)
         names = {number: name for number, (_, name) in files.items()}
-        for number, packets, records in ahead(ready.records(names)):
+        for number, packets, records in ahead(ready.records(next(iter(names.values()), ""))):
             octets[number] += write_octets(files[number][0], records)
             counts[number] += packets
     return {number: ExportReport(counts[number], octets[number], (names[number],)) for number in files}

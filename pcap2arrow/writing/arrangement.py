@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pcap2arrow.errors import UsageError
 from pcap2arrow.savefile.reader import WINDOW
 from pcap2arrow.times import Times
-from pcap2arrow.writing.ahead import ahead
+from pcap2arrow.writing.direct import Encoder, Part
 from pcap2arrow.writing.duplicates import (
     OF_SOURCES,
     AcrossSources,
@@ -20,17 +21,18 @@ from pcap2arrow.writing.duplicates import (
     sieve,
     without_duplicates,
 )
-from pcap2arrow.writing.merge import Run, merge
-from pcap2arrow.writing.packets import Packets
+from pcap2arrow.writing.encoded import Encoded
+from pcap2arrow.writing.formats import Layout
+from pcap2arrow.writing.merge import Run, first, merge
 from pcap2arrow.writing.reader import FileReader, Reader
-from pcap2arrow.writing.selection import Wanted
 from pcap2arrow.writing.slices import Slice, first_time, span
+from pcap2arrow.writing.waiting import WaitingRoom
 
 Order = Literal["merged", "concat", "concat-newer"]
 
 _FARTHEST = 100 * 366 * 86400 * 10**9  # so that sums with times of captures fit 64 bits
 _MANY = 64
-_OCTETS_AT_ONCE, _LEAST_WINDOW = 16 << 20, 1 << 19
+_OCTETS_AT_ONCE, _LEAST_WINDOW = 32 << 20, 1 << 19  # longer, since boundaries are searched for in each
 _OCTETS_OF_MANY, _LEAST_OF_MANY = 256 << 20, 1 << 16
 
 
@@ -99,63 +101,67 @@ def _frugal(reader: Reader, number: int) -> Reader:
 
 
 def arranged(
-    captures: Sequence[Slice],
-    bounds: Sequence[int],
-    numbers: Sequence[NDArray[np.int64]],
-    wanted: Sequence[Wanted],
+    parts: Sequence[Part],
+    layout: Layout,
     how: Arrangement,
-) -> Iterator[Packets]:
-    """The packets of all captures, put together, in batches.
+    *,
+    name: str,
+    detailed: bool = False,
+    limit: int | None = None,
+    look_ahead: bool = True,
+) -> Iterator[Encoded]:
+    """The records of all captures, put together, in batches: one or more.
 
-    For each capture: what its orders are not below, the numbers of its interfaces, and what is wanted of it.
+    ``name`` is what errors call the export, ``detailed`` asks for more of packets than their order; at most ``limit``
+    packets are taken.  Unless captures are to be read a first time to ``look_ahead`` where duplicates take that,
+    packets that step back raise UnkeptError.  Raises ExportError where a time does not fit the format.
     """
-    alone = len(captures) == 1
+    drops = how.drops_of(len(parts))
+    detailed = detailed or drops or how.order == "concat-newer"
+    encoder = Encoder(layout, name, len(parts), detailed, None if drops else limit)
+    together = _together(parts, encoder, how)
+    if how.duplicates is not None and drops:
+        again = partial(_again, parts, encoder) if look_ahead and _steps_back(parts, how) else None
+        together = without_duplicates(together, sieve(how.duplicates, again))
+    return first(together, limit)
 
-    def read(wanted: Sequence[Wanted]) -> list[Iterator[Packets]]:
-        return [
-            _from_source(place, capture.packets(of, wanted[place], alone=alone))
-            for place, (capture, of) in enumerate(zip(captures, numbers, strict=True))
-        ]
 
-    def again() -> Iterator[Packets]:
-        quiet = [replace(each, damaged=_unheard) for each in wanted]
-        return (batch for batches in read(quiet) for batch in batches)
-
-    batches = read(wanted)
-    if alone:
-        together = ahead(batches[0])
+def _together(parts: Sequence[Part], encoder: Encoder, how: Arrangement) -> Iterator[Encoded]:
+    if len(parts) == 1:
+        yield from encoder.alone(parts[0])
     elif how.order == "merged":
-        together = merge([Run(bound, of) for bound, of in zip(bounds, batches, strict=True)])
+        with WaitingRoom() as room:
+            yield from merge([Run(part.bound, encoder.waiting(part, room)) for part in parts])
     else:
-        together = _in_a_row(batches, newer=how.order == "concat-newer")
-    if how.duplicates is None or not how.drops_of(len(captures)):
-        return together
-    steps_back = isinstance(how.duplicates, AcrossSources) and any(
-        span(capture.reader).stepping_back for capture in captures
-    )
-    return without_duplicates(together, sieve(how.duplicates, again if steps_back else None))
+        yield from _in_a_row(map(encoder.alone, parts), newer=how.order == "concat-newer")
 
 
-def _unheard(reason: str) -> None:
-    """Damage is told of when packets are read for good."""
+def _steps_back(parts: Sequence[Part], how: Arrangement) -> bool:
+    if not isinstance(how.duplicates, AcrossSources):
+        return False
+    return any(span(part.capture.reader).stepping_back for part in parts)
 
 
-def _from_source(place: int, batches: Iterator[Packets]) -> Iterator[Packets]:
-    for batch in batches:
-        yield replace(batch, source=np.full(len(batch), place, np.int32)) if place else batch
+def _again(parts: Sequence[Part], encoder: Encoder) -> Iterator[Encoded]:
+    """All records, in any order; damage is told of when they are read for good."""
+    for part in parts:
+        yield from encoder.alone(replace(part, wanted=replace(part.wanted, damaged=lambda reason: None)))
 
 
-def _in_a_row(sources: Sequence[Iterator[Packets]], *, newer: bool) -> Iterator[Packets]:
+def _in_a_row(sources: Iterable[Iterator[Encoded]], *, newer: bool) -> Iterator[Encoded]:
     """The packets of one source after another; of each only those later than all before it, if wanted."""
+    if not newer:
+        yield from chain.from_iterable(sources)
+        return
     latest: int | None = None
     for batches in sources:
         before = latest
         for batch in batches:
-            if newer and before is not None:
-                time = np.where(batch.timed, batch.time, batch.order)
+            if before is not None:
+                time = np.where(batch.known["timed"], batch.known["time"], batch.order)
                 batch = batch.take(np.flatnonzero(time > before))
-            if batch.timed.any():
-                greatest = int(batch.time[batch.timed].max())
-                latest = greatest if latest is None else max(latest, greatest)
+            timed = batch.known["time"][batch.known["timed"]]
+            if len(timed):
+                latest = int(timed.max()) if latest is None else max(latest, int(timed.max()))
             if len(batch):
                 yield batch

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,13 +14,16 @@ from pcap2arrow.errors import ExportError
 from pcap2arrow.savefile.pcap import effective_snap_length
 from pcap2arrow.savefile.reader import read_header
 from pcap2arrow.savefile.source import open_source
+from pcap2arrow.times import EVER
 from pcap2arrow.writing.ahead import ahead
-from pcap2arrow.writing.formats import MAGIC, Layout, encode
-from pcap2arrow.writing.merge import Run, merge
+from pcap2arrow.writing.arrangement import MERGED, arranged, slices
+from pcap2arrow.writing.direct import Part
+from pcap2arrow.writing.encoded import Encoded
+from pcap2arrow.writing.formats import MAGIC, Layout
 from pcap2arrow.writing.original import capture_row
-from pcap2arrow.writing.packets import Packets
-from pcap2arrow.writing.reader import FileReader, Reader, Traits
+from pcap2arrow.writing.reader import FileReader, Reader, RecordFormat, Traits, format_of_records
 from pcap2arrow.writing.selection import Wanted
+from pcap2arrow.writing.slices import Slice
 from pcap2arrow.writing.target import Target, open_target, write_octets
 
 _FCS_BITS = 0xFC000000
@@ -34,7 +37,7 @@ class Head:
 
     ``link_word`` is the link type with the bits of the FCS, ``snap_length`` that which libpcap goes by; ``link_types``
     are those of the packets; ``nanoseconds`` tells whether times are finer than microseconds, or may be;
-    ``interfaces`` how many there are.
+    ``interfaces`` how many there are; ``records`` is the format whose records are the capture's, None for others.
     """
 
     link_word: int
@@ -42,6 +45,7 @@ class Head:
     link_types: frozenset[int]
     nanoseconds: bool
     interfaces: int = 1
+    records: RecordFormat | None = None
 
     @property
     def link_type(self) -> int:
@@ -55,7 +59,8 @@ def read_head(reader: Reader) -> Head:
         with open_source(reader.path, name=reader.name, before=reader.before) as source:
             header = read_header(source)
         if header is not None:
-            return _head(header.link_word, header.seen_snap_length, {header.link_type}, header.ticks > 10**6)
+            head = _head(header.link_word, header.seen_snap_length, {header.link_type}, header.ticks > 10**6)
+            return replace(head, records=format_of_records(header))
         return _of_traits(reader.traits(), reader.name)
     row = capture_row(reader.dataset, reader.capture)
     if row["format"] == "pcap":
@@ -127,15 +132,34 @@ def copy(sources: Sequence[Opened], target: Target, how: Copying) -> int:
     ExportError where link types differ, as a pcap holds one, and where a time does not fit.
     """
     layout = pcap_layout(joint_head([each.head for each in sources]), nanoseconds=how.nanoseconds)
-    batches = chain.from_iterable(_limited(_merged(source, how), how.limit) for source in sources)
     count = 0
     with open_target(target) as (file, name):
         write_octets(file, layout.preamble)
-        records = ((len(batch), encode(batch, layout, name=name)) for batch in batches)
-        for rows, octets in ahead(records) if how.limit is None else records:
+        records = (_counted(batch) for source in sources for batch in _merged(source, layout, how, name))
+        for rows, stretches in ahead(records) if how.limit is None else records:
             count += rows
-            write_octets(file, octets)
+            for octets in stretches:
+                write_octets(file, octets)
     return count
+
+
+def _merged(source: Opened, layout: Layout, how: Copying, name: str) -> Iterator[Encoded]:
+    captures = slices(source.readers, EVER, MERGED)
+    parts = parts_of(captures, source.heads, layout, how.wanted)
+    return arranged(parts, layout, MERGED, name=name, limit=how.limit)
+
+
+def _counted(batch: Encoded) -> tuple[int, list[Any]]:
+    return len(batch), list(batch.stretches())
+
+
+def parts_of(captures: Sequence[Slice], heads: Sequence[Head], layout: Layout, wanted: Wanted) -> list[Part]:
+    """Captures to be written as libpcap sees them."""
+    numbers = layout.numbers or tuple(np.zeros(head.interfaces, np.int64) for head in heads)
+    return [
+        Part(source, capture, capture.bound(), head.records, numbers[source], wanted)
+        for source, (capture, head) in enumerate(zip(captures, heads, strict=True))
+    ]
 
 
 def count(sources: Sequence[Opened], how: Copying) -> int:
@@ -161,24 +185,3 @@ def pcap_layout(head: Head, *, nanoseconds: bool) -> Layout:
     link_word = head.link_word & _FCS_BITS | _SAVED_AS.get(head.link_type, head.link_type)
     preamble = struct.pack("<IHHIIII", MAGIC[name], 2, 4, 0, 0, head.snap_length, link_word)
     return Layout(name, preamble, (), head.snap_length, None)
-
-
-def _merged(source: Opened, how: Copying) -> Iterator[Packets]:
-    alone = len(source.readers) == 1 and how.limit is None
-    batches = [
-        reader.packets(np.zeros(head.interfaces, np.int64), how.wanted, alone=alone)
-        for reader, head in zip(source.readers, source.heads, strict=True)
-    ]
-    if len(batches) == 1:
-        return ahead(batches[0]) if how.limit is None else batches[0]
-    return merge([Run(s.bound, of) for s, of in zip(source.readers, batches, strict=True)])
-
-
-def _limited(batches: Iterator[Packets], limit: int | None) -> Iterator[Packets]:
-    """The first so many packets."""
-    for batch in batches:
-        if limit is not None and len(batch) >= limit:
-            yield batch.take(slice(limit))
-            return
-        limit = None if limit is None else limit - len(batch)
-        yield batch

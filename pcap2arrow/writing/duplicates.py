@@ -1,4 +1,4 @@
-"""Packets that occur more than once: of several captures at the same time, or shortly one after another."""
+"""Encoded that occur more than once: of several captures at the same time, or shortly one after another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import UsageError
-from pcap2arrow.writing.packets import Packets
+from pcap2arrow.writing.encoded import Encoded
+from pcap2arrow.writing.formats import UnkeptError
 from pcap2arrow.writing.pieces import joined
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _KEY = ["time", "lengths", "octets", "more"]
 class AcrossSources:
     """A packet is a duplicate where its time, lengths and octets occur in a capture that stands earlier.
 
-    Packets that occur more than once in one capture are none.  Source: tcpslice(1).
+    Encoded that occur more than once in one capture are none.  Source: tcpslice(1).
     """
 
 
@@ -69,11 +70,11 @@ OF_SOURCES = AcrossSources, LastWritten
 class Sieve(Protocol):
     """Tells of one batch after another which packets are no duplicates."""
 
-    def kept(self, packets: Packets) -> NDArray[np.bool_]:
+    def kept(self, packets: Encoded) -> NDArray[np.bool_]:
         """Which packets are kept."""
 
 
-def without_duplicates(batches: Iterator[Packets], sieve: Sieve) -> Iterator[Packets]:
+def without_duplicates(batches: Iterator[Encoded], sieve: Sieve) -> Iterator[Encoded]:
     """The packets that a sieve keeps."""
     for batch in batches:
         kept = sieve.kept(batch)
@@ -89,68 +90,69 @@ class _Prints:
     def __init__(self) -> None:
         self._seeds = [secrets.randbits(64) for _ in range(2)]
 
-    def of(self, packets: Packets, rows: _Rows) -> pl.DataFrame:
+    def of(self, packets: Encoded, rows: _Rows) -> pl.DataFrame:
         """Columns ``lengths``, ``octets`` and ``more`` for some of the packets, as many rows."""
         import polars as pl
 
-        some = packets.take(rows)
-        header = some.header.cut(0, some.caplen)
-        rest = some.rest.cut(0, some.caplen - header.length)
-        ends = np.concatenate([[0], np.cumsum(header.length + rest.length)])
-        buffers = [None, pa.py_buffer(ends), joined([header, rest])]
+        some, known = packets.frames(rows), packets.known[rows]
+        ends = np.concatenate([[0], np.cumsum(some.length)])
+        buffers = [None, pa.py_buffer(ends), joined([some])]
         frames = pl.Series(pa.Array.from_buffers(pa.large_binary(), len(rows), buffers))
         octets, more = (frames.hash(seed) for seed in self._seeds)
-        lengths = pl.Series(some.caplen.astype(np.uint64) << np.uint64(32) | some.frame_len.astype(np.uint64))
+        lengths = pl.Series((known["caplen"] << 32 | known["frame_len"]).view(np.uint64))
         return pl.DataFrame({"lengths": lengths, "octets": octets, "more": more})
 
-    def dated(self, packets: Packets, rows: _Rows) -> pl.DataFrame:
+    def dated(self, packets: Encoded, rows: _Rows) -> pl.DataFrame:
         """The same with ``time`` and ``source``."""
         import polars as pl
 
-        prints = self.of(packets, rows)
-        return prints.with_columns(
-            time=pl.Series(packets.time[rows]), source=pl.Series(packets.source[rows])
-        ).select(*_KEY, "source")
+        known = packets.known[rows]
+        time, source = (pl.Series(np.ascontiguousarray(known[name])) for name in ("time", "source"))
+        return self.of(packets, rows).with_columns(time=time, source=source).select(*_KEY, "source")
 
 
 class AcrossSieve:
     """Drops what occurs at the same time in a capture that stands earlier; packets come in the order of the merge.
 
     What has the same time then comes together, but for packets that step back in time: what is known of these, and of
-    all packets of their times, is found before (by ``again``, which reads all packets once more).  Memory holds
-    32 octets for each of those, and for each packet of the time that the merge has arrived at.
+    all packets of their times, is found before (by ``again``, which reads all packets once more); where it is None, no
+    packet may step back.  Memory holds 32 octets for each of those, and for each packet of the time that the merge has
+    arrived at.
     """
 
-    def __init__(self, again: Callable[[], Iterable[Packets]] | None) -> None:
+    def __init__(self, again: Callable[[], Iterable[Encoded]] | None) -> None:
         self._prints = _Prints()
+        self._may_step = again is not None
         self._stepping = np.empty(0, np.int64)
         self._known: pl.DataFrame | None = None
         self._now: int | None = None
         if again is not None:
             self._look_ahead(again)
 
-    def _look_ahead(self, again: Callable[[], Iterable[Packets]]) -> None:
+    def _look_ahead(self, again: Callable[[], Iterable[Encoded]]) -> None:
         import polars as pl
 
         stepping = [np.empty(0, np.int64)]
         for batch in again():
-            stepping.append(np.unique(batch.time[batch.timed & (batch.time != batch.order)]))
+            stepping.append(np.unique(batch.known["time"][_steps_back(batch)]))
         self._stepping = np.unique(np.concatenate(stepping))
         found = []
         for batch in again():
-            rows = np.flatnonzero(batch.timed & _in_sorted(batch.time, self._stepping))
+            rows = np.flatnonzero(batch.known["timed"] & _in_sorted(batch.known["time"], self._stepping))
             if len(rows):
                 found.append(self._prints.dated(batch, rows))
         if found:
             self._known = _first_sources(pl.concat(found))
 
-    def kept(self, packets: Packets) -> NDArray[np.bool_]:
-        """Which packets are no duplicates."""
+    def kept(self, packets: Encoded) -> NDArray[np.bool_]:
+        """Which packets are no duplicates.  Raises UnkeptError where one steps back that may not."""
         import polars as pl
 
+        if not self._may_step and _steps_back(packets).any():
+            raise UnkeptError
         kept = np.ones(len(packets), np.bool_)
         arrived = int(packets.order[-1])
-        rows = np.flatnonzero(packets.timed & self._may_repeat(packets, arrived))
+        rows = np.flatnonzero(packets.known["timed"] & self._may_repeat(packets, arrived))
         if not len(rows):
             self._arrive(arrived, None)
             return kept
@@ -161,10 +163,11 @@ class AcrossSieve:
         self._arrive(arrived, found.filter(pl.col("time") == arrived))
         return kept
 
-    def _may_repeat(self, packets: Packets, arrived: int) -> NDArray[np.bool_]:
-        """Packets whose time occurs in several captures, or which others may share that come later or came before."""
-        by_time = np.argsort(packets.time, kind="stable")
-        time, source = packets.time[by_time], packets.source[by_time]
+    def _may_repeat(self, packets: Encoded, arrived: int) -> NDArray[np.bool_]:
+        """Encoded whose time occurs in several captures, or which others may share that come later or came before."""
+        known = packets.known
+        by_time = np.argsort(known["time"], kind="stable")
+        time, source = known["time"][by_time], known["source"][by_time]
         starts = np.flatnonzero(np.concatenate([[True], time[1:] != time[:-1]]))
         several = np.minimum.reduceat(source, starts) != np.maximum.reduceat(source, starts)
         several |= np.isin(time[starts], [arrived, arrived if self._now is None else self._now])
@@ -184,6 +187,11 @@ class AcrossSieve:
                 kept = kept.filter(pl.col("time").is_in(pl.Series(self._stepping).implode()))
             parts.append(kept)
         self._known, self._now = _first_sources(pl.concat(parts)) if parts else None, now
+
+
+def _steps_back(packets: Encoded) -> NDArray[np.bool_]:
+    result: NDArray[np.bool_] = packets.known["timed"] & (packets.known["time"] != packets.order)
+    return result
 
 
 def _first_sources(prints: pl.DataFrame) -> pl.DataFrame:
@@ -210,7 +218,7 @@ class RecentSieve:
         self._count = 0
         self._clock = np.iinfo(np.int64).min
 
-    def kept(self, packets: Packets) -> NDArray[np.bool_]:
+    def kept(self, packets: Encoded) -> NDArray[np.bool_]:
         """Which packets are no duplicates."""
         import polars as pl
 
@@ -222,7 +230,8 @@ class RecentSieve:
         )
         assert reach is not None
         prints = self._prints.of(packets, np.arange(len(packets)))
-        prints = prints.select("octets", "more", caplen=pl.Series(packets.caplen), place=pl.Series(place))
+        caplen = pl.Series(np.ascontiguousarray(packets.known["caplen"]))
+        prints = prints.select("octets", "more", caplen=caplen, place=pl.Series(place))
         all_ = prints if self._waiting is None else pl.concat([self._waiting, prints])
         before = pl.col("place").shift(1).over("octets", "more", "caplen")
         repeats = all_.select((pl.col("place") - before <= reach).fill_null(value=False)).to_series()
@@ -240,12 +249,13 @@ class LastSieve:
         self._prints = _Prints()
         self._first: pl.DataFrame | None = None
 
-    def kept(self, packets: Packets) -> NDArray[np.bool_]:
+    def kept(self, packets: Encoded) -> NDArray[np.bool_]:
         """Which packets are no duplicates."""
         import polars as pl
 
         kept = np.ones(len(packets), np.bool_)
-        same_time = np.concatenate([[False], packets.time[1:] == packets.time[:-1]])
+        time = packets.known["time"]
+        same_time = np.concatenate([[False], time[1:] == time[:-1]])
         rows = np.flatnonzero(same_time | np.append(same_time[1:], False))
         rows = np.union1d(rows, [0, len(packets) - 1])
         found = self._prints.dated(packets, rows)
@@ -255,10 +265,11 @@ class LastSieve:
         everything = everything.with_columns(first=pl.col("source").first().over(row))
         kept[rows] = (everything["source"] == everything["first"]).to_numpy()[before:]
         self._first = everything.tail(1).select(*_KEY, source="first")
-        return kept | ~packets.timed
+        kept[~packets.known["timed"]] = True
+        return kept
 
 
-def sieve(of: Duplicates, again: Callable[[], Iterable[Packets]] | None) -> Sieve:
+def sieve(of: Duplicates, again: Callable[[], Iterable[Encoded]] | None) -> Sieve:
     """The sieve for duplicates of that kind; ``again`` reads all packets again, None where none steps back."""
     match of:
         case AcrossSources():

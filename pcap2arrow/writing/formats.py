@@ -26,6 +26,7 @@ MAGIC = {"pcap": 0xA1B2C3D4, "nspcap": 0xA1B23C4D}
 """First word of a pcap, by the name of its format."""
 
 _PCAP_HEAD = 16
+_SIMPLE_HEAD, _BLOCK_HEAD = 12, 28
 _NANOS = 1_000_000_000
 _PCAP_TIMES = range(1 << 32)
 
@@ -95,11 +96,10 @@ def is_promised(promises: Sequence[Traits | None]) -> TypeGuard[Sequence[Traits]
     return all(promises) and len(kinds) == 1
 
 
-def is_kept(packets: Packets, promises: Sequence[Traits]) -> bool:
-    """Whether packets are such that the layout planned for what was promised is right."""
-    longest = np.array([each.longest for each in promises])[packets.source]
+def is_kept(packets: Packets, promised: Traits) -> bool:
+    """Whether packets of a capture are such that the layout planned for what was promised is right."""
     time = packets.time
-    return bool((packets.caplen <= longest).all()) and time.min() >= 0 and time.max() < PCAP_END
+    return bool((packets.caplen <= promised.longest).all()) and time.min() >= 0 and time.max() < PCAP_END
 
 
 def _kind(interface: Interface) -> tuple[int, int, str | None]:
@@ -168,11 +168,20 @@ def _is_interface(octets: bytes, order: ByteOrder) -> bool:
 
 def record_lengths(packets: Packets, layout: Layout) -> NDArray[np.int64]:
     """How many octets the record of each packet takes."""
-    caplen = _caplen(packets, layout)
+    caplen = kept_lengths(packets, layout)
     return _PCAP_HEAD + caplen if layout.format != "pcapng" else _block_lengths(packets, layout, caplen)[1]
 
 
-def _caplen(packets: Packets, layout: Layout) -> NDArray[np.int64]:
+def record_heads(packets: Packets, layout: Layout) -> NDArray[np.int64] | int:
+    """At which octet of the record of each packet its frame begins."""
+    if layout.format != "pcapng":
+        return _PCAP_HEAD
+    simple, _ = _block_lengths(packets, layout, kept_lengths(packets, layout))
+    return np.where(simple, _SIMPLE_HEAD, _BLOCK_HEAD)
+
+
+def kept_lengths(packets: Packets, layout: Layout) -> NDArray[np.int64]:
+    """How many octets of each packet are written."""
     return packets.caplen if layout.cut is None else np.minimum(packets.caplen, layout.cut)
 
 
@@ -190,7 +199,7 @@ def encode(packets: Packets, layout: Layout, *, name: str) -> pa.Buffer:
 
     Raises ExportError where a time does not fit the format.
     """
-    caplen = _caplen(packets, layout)
+    caplen = kept_lengths(packets, layout)
     header = packets.header.cut(0, caplen)
     rest = packets.rest.cut(0, caplen - header.length)
     if layout.format == "pcapng":
@@ -217,7 +226,7 @@ def _packet_blocks(
     low, high = packets.time & 0xFFFFFFFF, packets.time >> 32
     heads = _words([kind, length, third, high, low, caplen, packets.frame_len])
     tail = Octets.fixed(_words([np.zeros_like(length), length]))
-    head = Octets.fixed(heads).cut(0, np.where(simple, 12, 28))
+    head = Octets.fixed(heads).cut(0, np.where(simple, _SIMPLE_HEAD, _BLOCK_HEAD))
     return joined([head, *frame, tail.cut(0, padding), packets.options, tail.cut(4)])
 
 

@@ -112,6 +112,16 @@ class _Open(Generic[_Batch]):
         return taken if count else None
 
 
+def first(batches: Iterator[_Batch], limit: int | None) -> Iterator[_Batch]:
+    """The first so many packets, behind which nothing is asked for; None takes all."""
+    for batch in batches:
+        if limit is not None and len(batch) >= limit:
+            yield batch.take(slice(limit))
+            return
+        limit = None if limit is None else limit - len(batch)
+        yield batch
+
+
 def merge(runs: Sequence[Run[_Batch]]) -> Iterator[_Batch]:
     """The packets of all runs in one order, in batches.
 

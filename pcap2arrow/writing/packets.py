@@ -35,7 +35,6 @@ class Packets:
     written as sub-seconds; ``interface`` counts from 0 in the export; ``header`` and ``rest`` are the frame, of which
     ``caplen`` octets are written; ``options`` those of its pcapng block, little-endian, without an end mark of their
     own.  ``chosen`` says for which captures the packets are, one column each; without columns they are for all.
-    ``source`` is the place of the capture that they are from among those of the export.
     """
 
     number: NDArray[np.int64]
@@ -50,7 +49,6 @@ class Packets:
     rest: Octets
     options: Octets
     chosen: Chosen
-    source: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.order)
@@ -65,12 +63,6 @@ class Packets:
     def take(self, rows: NDArray[Any] | slice) -> Packets:
         """Some of the packets."""
         return self._of([c.take(rows) if isinstance(c, Octets) else c[rows] for c in self._columns()])
-
-    def of_target(self, number: int) -> Packets:
-        """Those that are for the capture of that number."""
-        if not self.chosen.shape[1] or self.chosen[:, number].all():
-            return self
-        return self.take(np.flatnonzero(self.chosen[:, number]))
 
     @classmethod
     def concat(cls, parts: list[Packets]) -> Packets:
@@ -129,7 +121,6 @@ def packets_of_table(table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen
         rest=rest,
         options=_options(table["record_extra"], caplen) if wanted.is_pcapng else Octets.empty(len(table)),
         chosen=chosen,
-        source=np.zeros(len(table), np.int32),
     )
     rows = rows_of(chosen)
     return whole if rows is None else whole.take(rows)
@@ -161,7 +152,6 @@ def packets_of_records(placed: Placed, numbers: NDArray[np.int64], chosen: Chose
         rest=Octets.empty(len(placed)),
         options=_options(record_extra(records), caplen) if wanted.is_pcapng else Octets.empty(len(placed)),
         chosen=chosen,
-        source=np.zeros(len(placed), np.int32),
     )
 
 

@@ -46,6 +46,9 @@ PCAP_END = 10**9 << 32
 _BATCH_ROWS = 1 << 16
 _FIRST_WINDOW = 1 << 16
 _RECORD_HEADER = 16
+RecordFormat = Literal["pcap", "nspcap"]
+"""Formats whose records may stand in a capture as they are written."""
+
 _MICROSECONDS = 10**6  # ticks per second of a pcap in which no time is finer
 
 
@@ -76,7 +79,7 @@ class Traits:
     greatest: int | None
     finer: bool
     bound: int = BEFORE_ANY_TIME
-    records: Literal["pcap", "nspcap"] | None = None
+    records: RecordFormat | None = None
 
     @property
     def longest(self) -> int:
@@ -175,7 +178,7 @@ class FileReader:
                     break
         seen.use(0)
         traits = seen.traits((_interface(header),), (), fcs_present=header.fcs_present)
-        return replace(traits, records=_format_of_records(header))
+        return replace(traits, records=format_of_records(header))
 
     def traits(self, times: TimeRange = EVER) -> Traits:
         """What the packets of that time add up to, by reading the capture.  Raises FormatError where it is none."""
@@ -204,7 +207,7 @@ class FileReader:
         interfaces = section.interfaces if header is None else (_interface(header),)
         fcs_present = header is not None and header.fcs_present
         traits = seen.traits(interfaces, tuple(blocks), fcs_present=fcs_present)
-        return replace(traits, records=None if header is None else _format_of_records(header))
+        return replace(traits, records=None if header is None else format_of_records(header))
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,7 +424,7 @@ def _interface(header: PcapHeader) -> Interface:
     return Interface(0, header.link_type, header.snap_length, fcs_len=header.fcs_len)
 
 
-def _format_of_records(header: PcapHeader) -> Literal["pcap", "nspcap"] | None:
+def format_of_records(header: PcapHeader) -> RecordFormat | None:
     """The format that is written with such records."""
     is_ours = header.order == "<" and header.record_header == _RECORD_HEADER and header.swapped == "never"
     return None if not is_ours else "pcap" if header.ticks == _MICROSECONDS else "nspcap"

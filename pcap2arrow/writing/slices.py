@@ -86,7 +86,7 @@ class Slice:
         found = None if self.shift % 1000 else self.reader.promise()
         if found is None or not self.shift:
             return found
-        return replace(found, bound=_moved_order(found.bound, self.shift), records=None)
+        return replace(found, bound=_moved_order(found.bound, self.shift))
 
     def traits(self) -> Traits:
         """What the packets add up to."""
@@ -101,7 +101,6 @@ class Slice:
             greatest=greatest,
             finer=found.finer or bool(self.shift % 1000),
             bound=_moved_order(found.bound, self.shift),
-            records=None,
         )
 
     def _moved(self, batch: Packets) -> Packets:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import ExportError, UsageError
-from pcap2arrow.writing.formats import Layout, encode, record_lengths
-from pcap2arrow.writing.packets import BEFORE_ANY_TIME, Packets
+from pcap2arrow.writing.encoded import Encoded
+from pcap2arrow.writing.packets import BEFORE_ANY_TIME
 from pcap2arrow.writing.target import ExportReport, open_target, write_octets
 
 _STEP = 1 << 12
@@ -117,12 +117,12 @@ class _File:
         return room
 
 
-def parts(batches: Iterator[Packets], layout: Layout, how: Split) -> Iterator[tuple[bool, Packets]]:
+def parts(batches: Iterator[Encoded], preamble: bytes, how: Split) -> Iterator[tuple[bool, Encoded]]:
     """The packets in stretches, each of one file, with whether that file begins with it."""
-    file, greatest = _File(how, len(layout.preamble)), BEFORE_ANY_TIME
+    file, greatest = _File(how, len(preamble)), BEFORE_ANY_TIME
     for batch in batches:
         clock = np.maximum(np.maximum.accumulate(batch.order), greatest)
-        lengths = record_lengths(batch, layout)
+        lengths = batch.octets.length
         greatest, at = int(clock[-1]), 0
         while at < len(batch):
             step = slice(at, at + _STEP)
@@ -138,24 +138,29 @@ def parts(batches: Iterator[Packets], layout: Layout, how: Split) -> Iterator[tu
             at += room
 
 
-def write_parts(batches: Iterator[Packets], layout: Layout, pattern: str, how: Split) -> ExportReport:
-    """Write packets to one file after another.  Raises ExportError, UsageError."""
+def write_parts(batches: Iterator[Encoded], preamble: bytes, pattern: str, how: Split) -> ExportReport:
+    """Write packets, with details, to one file after another.  Raises ExportError, UsageError."""
     check_pattern(pattern)
     names = Names(pattern, how.zone)
     packets, octets, files = 0, 0, list[str]()
     with ExitStack() as opened:
         file: IO[bytes] | None = None
-        for begins, part in parts(batches, layout, how):
+        for begins, part in parts(batches, preamble, how):
             if begins or file is None:
                 opened.pop_all().close()
-                name = names.following(int(part.time[0]) if part.timed[0] else max(int(part.order[0]), 0))
+                name = names.following(_first_time(part))
                 _make_folder(name)
                 file, _ = opened.enter_context(open_target(name))
                 files.append(name)
-                octets += write_octets(file, layout.preamble)
+                octets += write_octets(file, preamble)
             packets += len(part)
-            octets += write_octets(file, encode(part, layout, name=files[-1]))
+            octets += sum(write_octets(file, stretch) for stretch in part.stretches())
     return ExportReport(packets, octets, tuple(files))
+
+
+def _first_time(packets: Encoded) -> int:
+    first = packets.known[0]
+    return int(first["time"]) if first["timed"] else max(int(packets.order[0]), 0)
 
 
 def _make_folder(name: str) -> None:

@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -17,6 +18,16 @@ from pcap2arrow.writing.packets import Packets
 
 _ROOM = 128 << 20
 _SLOT = 1 << 32  # octets of the file from one slot to the next: most of them are a hole
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a batch stands in the file: ``rows`` records of so many octets, with ``details`` of that type if any."""
+
+    at: int
+    rows: int
+    octets: int
+    details: np.dtype[np.void] | None
 
 
 class WaitingRoom:
@@ -71,9 +82,10 @@ class WaitingRoom:
                 slot = self._free.pop() if self._free else self._new_slot()
             places, at = [], slot * _SLOT
             for batch in batches:
-                places.append((at, len(batch), int(batch.octets.length.sum())))
+                kind = None if batch.details is None else batch.details.dtype
+                places.append(_Place(at, len(batch), int(batch.octets.length.sum()), kind))
                 at += self._write(at, batch)
-            yield from (self._read(*place) for place in places)
+            yield from map(self._read, places)
             with self._lock:
                 self._free.append(slot)
         except OSError as error:
@@ -91,8 +103,9 @@ class WaitingRoom:
         return self._file.fileno()
 
     def _write(self, at: int, batch: Encoded) -> int:
-        """Write orders, lengths and records; how many octets they were."""
-        parts: list[Any] = [batch.order.data, batch.octets.length.data, *batch.stretches()]
+        """Write orders, lengths, details and records; how many octets they were."""
+        columns = [batch.order, batch.octets.length, *([] if batch.details is None else [batch.details])]
+        parts: list[Any] = [*(column.view(np.uint8).data for column in columns), *batch.stretches()]
         written = 0
         for part in (memoryview(part).cast("B") for part in parts):
             done = 0
@@ -101,12 +114,17 @@ class WaitingRoom:
             written += len(part)
         return written
 
-    def _read(self, at: int, rows: int, octets: int) -> Encoded:
-        order, length = np.empty(rows, np.int64), np.empty(rows, np.int64)
-        records = np.empty(octets, np.uint8)
-        for part in (order, length, records):
-            view, done = part.view(np.uint8).data, 0
-            while done < len(view):
-                done += os.preadv(self._number, [view[done:]], at + done)
-            at += len(view)
-        return Encoded.in_a_row(order, length, records)
+    def _read(self, place: _Place) -> Encoded:
+        order, length = np.empty(place.rows, np.int64), np.empty(place.rows, np.int64)
+        details = None if place.details is None else np.empty(place.rows, place.details)
+        records, at = np.empty(place.octets, np.uint8), place.at
+        for part in (order, length, details, records):
+            if part is not None:
+                self._read_into(part.view(np.uint8).data, at)
+                at += part.nbytes
+        return Encoded.in_a_row(order, length, records, details)
+
+    def _read_into(self, view: memoryview, at: int) -> None:
+        done = 0
+        while done < len(view):
+            done += os.preadv(self._number, [view[done:]], at + done)
