@@ -190,7 +190,7 @@ def big_endian_captures(dataset: Dataset, captures: Sequence[LiveCapture]) -> fr
         return any(least <= each <= greatest for least, greatest in ranges for each in HOST_ORDER_LINK_TYPES)
 
     def is_swapped(live: LiveCapture) -> bool:
-        from pcap2arrow.writing.original import capture_row
+        from pcap2arrow.writing.stored import capture_row
 
         return bool(capture_row(dataset, live)["byte_order"] == "big")
 

@@ -21,10 +21,10 @@ from pcap2arrow.conversion.scan import running_maximum
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
 from pcap2arrow.errors import SourceError
-from pcap2arrow.savefile.batch import PAD, Gap, Window
+from pcap2arrow.savefile.batch import PAD, WINDOW, Gap, Window
 from pcap2arrow.savefile.memory import ManyWindows, Memory
 from pcap2arrow.savefile.pcap import PcapHeader
-from pcap2arrow.savefile.reader import WINDOW, read_windows
+from pcap2arrow.savefile.reader import read_windows
 from pcap2arrow.savefile.source import Source
 
 MAX_PARTITIONS = 64

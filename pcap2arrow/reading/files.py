@@ -7,17 +7,16 @@ a thread of its own, a little later; where the interpreter ends in that moment, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pcap2arrow.arrays import values
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
 from pcap2arrow.errors import DatasetError
@@ -145,7 +144,8 @@ def _batches(
 def greatest(dataset: Dataset, file: DataFile, column: str) -> int | None:
     """The greatest value of a column by the file's statistics; None where these tell nothing."""
     if file.stretch:
-        return _of_stretch(dataset, file, column, pc.max)
+        numbers, there = values(read_file(dataset, file, columns=[column])[column])
+        return int(numbers[there].max()) if there.any() else None
     with _open(dataset, file) as opened:
         found = _statistics(opened, column)
         known = found and all(of and of.has_min_max for of in found)
@@ -155,16 +155,10 @@ def greatest(dataset: Dataset, file: DataFile, column: str) -> int | None:
 def nulls(dataset: Dataset, file: DataFile, column: str) -> int | None:
     """How many rows have no value in a column, by the file's statistics; None where these tell nothing."""
     if file.stretch:
-        return _of_stretch(dataset, file, column, partial(pc.count, mode="only_null"))
+        return int(read_file(dataset, file, columns=[column])[column].null_count)
     with _open(dataset, file) as opened:
         found = _statistics(opened, column)
         return sum(of.null_count for of in found) if all(of and of.has_null_count for of in found) else None
-
-
-def _of_stretch(dataset: Dataset, file: DataFile, column: str, add_up: Callable[[Any], Any]) -> int | None:
-    """What a column of a stretch adds up to: the statistics are those of its neighbours too."""
-    found = add_up(read_file(dataset, file, columns=[column])[column]).as_py()
-    return None if found is None else int(found)
 
 
 def _statistics(opened: pq.ParquetFile, column: str) -> list[Any]:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 PAD = 256
 """Octets that can be read after the end of every buffer, so that no vectorised load needs a bounds check."""
 
+WINDOW = (8 << 20) + (1 << 17)
+"""Octets of a capture that are read at once: a little more than a tenth of a block, so that ten make one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:

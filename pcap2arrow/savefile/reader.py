@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from pcap2arrow.errors import FormatError
 from pcap2arrow.savefile import pcapng
-from pcap2arrow.savefile.batch import Gap, Records, Window
+from pcap2arrow.savefile.batch import WINDOW, Gap, Records, Window
 from pcap2arrow.savefile.memory import Memory, OneWindow
 from pcap2arrow.savefile.pcap import HEADER_LENGTH, MAGIC_OCTETS, PcapHeader, parse_header
 from pcap2arrow.savefile.pcapng import BlockFraming, SectionState
 from pcap2arrow.savefile.source import Source
 from pcap2arrow.savefile.walk import Framing, Positions, begins_chain, walk
 
-WINDOW = (8 << 20) + (1 << 17)  # a little more than a tenth of a block: ten make one
 _SMALL_WINDOW = 1 << 16  # windows grow from here after damage or a new section, which end them early
 _SEARCH_STEP = 1 << 18
 _SEARCH_REACH = 2 << 20  # octets that a chain of four plausible records may take

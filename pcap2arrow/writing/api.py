@@ -24,11 +24,9 @@ from pcap2arrow.writing.formats import (
     is_promised,
     plan_layout,
 )
-from pcap2arrow.writing.reader import Traits
 from pcap2arrow.writing.selection import Selection, Wanted
 from pcap2arrow.writing.slices import Slice
 from pcap2arrow.writing.sources import Sources, open_readers
-from pcap2arrow.writing.split import Split, write_parts
 from pcap2arrow.writing.target import (
     STANDARD_OUTPUT,
     ExportReport,
@@ -37,10 +35,12 @@ from pcap2arrow.writing.target import (
     open_target,
     write_octets,
 )
-from pcap2arrow.writing.whole import export_originals
+from pcap2arrow.writing.traits import Traits
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from pcap2arrow.writing.split import Split
 
 
 def export(
@@ -77,6 +77,8 @@ def export(
         raise _no_originals()
     with open_readers(sources, capture) as readers:
         if format == "original":
+            from pcap2arrow.writing.whole import export_originals
+
             return export_originals(readers, target)
         captures = slices(readers, times, arrangement)
         if split is None and selection is None and appears_whole(target):
@@ -86,6 +88,8 @@ def export(
         ready = _ready(captures, format, snaplen, selection, arrangement)
         if split is None:
             return _write(ready, lambda number, format: target)[0]
+        from pcap2arrow.writing.split import write_parts
+
         if not isinstance(target, str | os.PathLike) or os.fspath(target) == STANDARD_OUTPUT:
             raise UsageError("several files can't go to standard output: expected a pattern for their names")
         pattern = os.fspath(target)

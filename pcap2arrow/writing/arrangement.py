@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from pcap2arrow.errors import UsageError
-from pcap2arrow.savefile.reader import WINDOW
+from pcap2arrow.savefile.batch import WINDOW
 from pcap2arrow.times import Times
 from pcap2arrow.writing.direct import Encoder, Part
 from pcap2arrow.writing.duplicates import (

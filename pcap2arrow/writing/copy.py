@@ -20,11 +20,13 @@ from pcap2arrow.writing.arrangement import MERGED, arranged, slices
 from pcap2arrow.writing.direct import Part
 from pcap2arrow.writing.encoded import Encoded
 from pcap2arrow.writing.formats import MAGIC, Layout
-from pcap2arrow.writing.original import capture_row
-from pcap2arrow.writing.reader import FileReader, Reader, RecordFormat, Traits, format_of_records
+from pcap2arrow.writing.in_place import format_of_records
+from pcap2arrow.writing.reader import FileReader, Reader
 from pcap2arrow.writing.selection import Wanted
 from pcap2arrow.writing.slices import Slice
+from pcap2arrow.writing.stored import capture_row
 from pcap2arrow.writing.target import Target, open_target, write_octets
+from pcap2arrow.writing.traits import RecordFormat, Traits
 
 _FCS_BITS = 0xFC000000
 _SAVED_AS = {11: 100, 12: 101, 15: 102, 16: 103, 19: 106}

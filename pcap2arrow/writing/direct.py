@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pcap2arrow.conversion.packets import Placed
 from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.encoded import Encoded
 from pcap2arrow.writing.formats import Layout, UnkeptError, is_kept, record_lengths
 from pcap2arrow.writing.merge import first
 from pcap2arrow.writing.packets import Packets, packets_of_records
-from pcap2arrow.writing.reader import FileReader, RecordFormat, Traits
+from pcap2arrow.writing.reader import FileReader
 from pcap2arrow.writing.selection import Chosen, Wanted
 from pcap2arrow.writing.slices import Slice
+from pcap2arrow.writing.traits import RecordFormat, Traits
 from pcap2arrow.writing.waiting import WaitingRoom
+
+if TYPE_CHECKING:
+    from pcap2arrow.conversion.packets import Placed
 
 _ENCODED_AT_ONCE, _LEAST_BATCH = 16 << 20, 1 << 17
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.arrays import gather
-from pcap2arrow.conversion.packets import Placed
 from pcap2arrow.writing.formats import Layout, encode, kept_lengths, record_heads, record_lengths
 from pcap2arrow.writing.packets import BEFORE_ANY_TIME, Packets, rows_of
 from pcap2arrow.writing.pieces import Octets, joined
 from pcap2arrow.writing.selection import Chosen
+
+if TYPE_CHECKING:
+    from pcap2arrow.conversion.packets import Placed
 
 _STRETCH = 8 << 20  # octets that are gathered at once
 _FEW = 0.5  # of a window's octets: they are copied out of it
@@ -131,7 +133,7 @@ class Encoded:
         octets = np.cumsum(runs.length)
         if octets[-1] < _LONG_RUN * len(runs):
             cuts = np.searchsorted(octets, np.arange(_STRETCH, octets[-1], _STRETCH))
-            for rows in pairwise(np.unique([0, *cuts, len(runs)])):
+            for rows in pairwise(sorted({0, *cuts.tolist(), len(runs)})):
                 yield joined([runs.take(slice(*rows))])
             return
         for number, start, length in zip(runs.buffer, runs.start, runs.length, strict=True):

@@ -17,7 +17,7 @@ from pcap2arrow.savefile.pcapng import ENHANCED_PACKET, INTERFACE, SIMPLE_PACKET
 from pcap2arrow.writing import blocks
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.pieces import Octets, joined
-from pcap2arrow.writing.reader import PCAP_END, Traits
+from pcap2arrow.writing.traits import PCAP_END, Traits
 
 Format = Literal["auto", "pcap", "nspcap", "pcapng", "original"]
 _Written = Literal["pcap", "nspcap", "pcapng"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from pcap2arrow.arrays import values
 from pcap2arrow.reading.files import read_file
 from pcap2arrow.times import TimeRange
 
@@ -39,5 +39,4 @@ def packets_in(dataset: Dataset, file: DataFile, times: TimeRange) -> NDArray[np
         return np.ones(file.rows, np.bool_)
     if not file_meets(file, times):
         return np.zeros(file.rows, np.bool_)
-    time = read_file(dataset, file, columns=["time"])["time"].cast(pa.int64())
-    return times.which(time.fill_null(0).to_numpy(), time.is_valid().to_numpy())
+    return times.which(*values(read_file(dataset, file, columns=["time"])["time"]))

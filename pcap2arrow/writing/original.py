@@ -21,6 +21,7 @@ from pcap2arrow.savefile.pcapng import PACKET_START, SECTION_HEADER, starts_sect
 from pcap2arrow.savefile.source import Source, open_source
 from pcap2arrow.savefile.ticks import from_nanoseconds
 from pcap2arrow.writing.pieces import Octets, joined
+from pcap2arrow.writing.stored import capture_row, units
 
 RECORD_COLUMNS = [
     "interface_id", "time", "caplen", "frame_len", "header", "rest", "record_offset", "time_raw", "record_extra",
@@ -28,15 +29,6 @@ RECORD_COLUMNS = [
 _COPY_STEP = 4 << 20
 _BATCH_ROWS = 1 << 16
 _BLOCK_ROWS = 1 << 12  # a block's content can be some MiB
-
-
-def capture_row(dataset: Dataset, capture: LiveCapture) -> dict[str, Any]:
-    """The capture's row of the captures table; times as integers, in nanoseconds since 1970."""
-    (file,) = [file for file in capture.files if file.table == "captures"]
-    table = read_file(dataset, file)
-    kinds = [pa.int64() if pa.types.is_timestamp(kind) else kind for kind in table.schema.types]
-    row: dict[str, Any] = table.cast(pa.schema(zip(table.schema.names, kinds, strict=True))).to_pylist()[0]
-    return row
 
 
 def rebuild(dataset: Dataset, capture: LiveCapture) -> Iterator[pa.Buffer]:
@@ -96,15 +88,6 @@ def _from_tables(dataset: Dataset, capture: LiveCapture, row: dict[str, Any]) ->
         blocks = _read(dataset, [file for file in unit if file.table == "blocks"], None)
         for packets, gaps in _in_step(_row_groups(dataset, unit), blocks):
             yield _stretch(packets, gaps, frame)
-
-
-def units(capture: LiveCapture) -> list[list[DataFile]]:
-    """Files of packets and blocks of a capture, by unit, in the capture's order."""
-    by_number: dict[int, list[DataFile]] = {}
-    for file in capture.files:
-        if file.table != "captures":
-            by_number.setdefault(file.unit, []).append(file)
-    return [by_number[number] for number in sorted(by_number)]
 
 
 def _row_groups(dataset: Dataset, unit: list[DataFile]) -> Iterator[pa.Table]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pcap2arrow.arrays import gather
-from pcap2arrow.conversion.packets import Placed, record_extra
+from pcap2arrow.arrays import gather, values
 from pcap2arrow.savefile.pcapng import PACKET_START, SIMPLE_PACKET
 from pcap2arrow.writing.blocks import little_endian_options
 from pcap2arrow.writing.pieces import Octets
 from pcap2arrow.writing.selection import Chosen, Wanted
+
+if TYPE_CHECKING:
+    from pcap2arrow.conversion.packets import Placed
 
 COLUMNS = [
     "frame_number", "interface_id", "time", "order_time", "caplen", "frame_len", "header", "rest", "record_extra",
@@ -95,24 +96,23 @@ def packets_of_table(table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen
     The table has :data:`COLUMNS` or :func:`needed_columns`.
     """
     there = set(table.column_names)
-    time = table["time"].cast(pa.int64())
-    stamp = time.fill_null(0).to_numpy()
+    (time, timed), (order, ordered) = values(table["time"]), values(table["order_time"])
     header, rest = Octets.column(table["header"]), Octets.column(table["rest"])
     caplen = table["caplen"].to_numpy().astype(np.int64) if "caplen" in there else header.length + rest.length
+    interface, is_pcapng = (
+        values(table["interface_id"])
+        if "interface_id" in there
+        else (np.zeros(len(table), np.uint16), np.zeros(len(table), np.bool_))
+    )
     carried = np.zeros(len(table), np.int64)
     if wanted.as_seen:
-        raw = pc.if_else(table["interface_id"].is_null(), table["time_raw"], None)  # a pcapng's are ticks
-        carried = _carried(stamp, raw.fill_null(0).to_numpy(), np.asarray(raw.combine_chunks().is_valid()))
-    interface = (
-        table["interface_id"].fill_null(0).to_numpy()
-        if "interface_id" in there
-        else np.zeros(len(table), np.int64)
-    )
+        raw, is_raw = values(table["time_raw"])
+        carried = _carried(time, raw, is_raw & ~is_pcapng)  # a pcapng's are ticks
     whole = Packets(
         number=table["frame_number"].to_numpy().astype(np.int64),
-        order=pc.coalesce(table["order_time"].cast(pa.int64()), time, pa.scalar(BEFORE_ANY_TIME)).to_numpy(),
-        time=stamp,
-        timed=np.asarray(time.combine_chunks().is_valid()),
+        order=np.where(ordered, order, np.where(timed, time, BEFORE_ANY_TIME)),
+        time=time,
+        timed=timed,
         carried=carried,
         interface=numbers[interface],
         caplen=table["filter_len"].to_numpy().astype(np.int64) if wanted.as_seen else caplen,
@@ -128,6 +128,8 @@ def packets_of_table(table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen
 
 def packets_of_records(placed: Placed, numbers: NDArray[np.int64], chosen: Chosen, wanted: Wanted) -> Packets:
     """The same of a window's records; octets are copied out of the window."""
+    from pcap2arrow.conversion.packets import record_extra
+
     rows = rows_of(chosen)
     if rows is not None:
         placed, chosen = placed.rows(rows), chosen[rows]

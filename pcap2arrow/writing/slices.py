@@ -7,27 +7,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pcap2arrow.conversion.packets import Placed
+from pcap2arrow.arrays import values
 from pcap2arrow.reading.files import nulls, read_file
-from pcap2arrow.savefile.memory import FreshWindows
-from pcap2arrow.savefile.reader import WINDOW, Position, read_header, read_windows
-from pcap2arrow.savefile.source import open_source
 from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.writing.of_files import file_meets, is_timed, packets_in
-from pcap2arrow.writing.original import capture_row
 from pcap2arrow.writing.packets import BEFORE_ANY_TIME, Packets
-from pcap2arrow.writing.reader import FileReader, Reader, TableReader, Traits
+from pcap2arrow.writing.reader import FileReader, Reader, TableReader
 from pcap2arrow.writing.selection import Chosen, Selection, Wanted
+from pcap2arrow.writing.stored import capture_row
+from pcap2arrow.writing.traits import Traits
 
 if TYPE_CHECKING:
+    from pcap2arrow.conversion.packets import Placed
     from pcap2arrow.dataset.log import Dataset
     from pcap2arrow.dataset.snapshot import DataFile
     from pcap2arrow.savefile.batch import Records
-
-_FIRST_WINDOW = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,8 @@ class Slice:
 
         They count for as long as they are used.
         """
+        from pcap2arrow.savefile.memory import FreshWindows
+
         assert isinstance(self.reader, FileReader)
         return self.reader.windows(self._within(wanted), FreshWindows())
 
@@ -157,24 +155,20 @@ def first_time(reader: Reader) -> int | None:
     """The time of the first packet of a capture that has one; None where none has."""
     if isinstance(reader, TableReader):
         return reader.capture.first_time
-    for records in _records(reader, octets=_FIRST_WINDOW):
-        timed = records.time[records.time_valid]
+    from pcap2arrow.writing.in_place import FIRST_WINDOW, records
+
+    for some in records(reader, octets=FIRST_WINDOW):
+        timed = some.time[some.time_valid]
         if len(timed):
             return int(timed[0])
     return None
 
 
 def _first_order(reader: FileReader) -> int:
-    first = next((records for records in _records(reader, octets=_FIRST_WINDOW) if len(records)), None)
+    from pcap2arrow.writing.in_place import FIRST_WINDOW, records
+
+    first = next((some for some in records(reader, octets=FIRST_WINDOW) if len(some)), None)
     return int(first.time[0]) if first is not None and first.time_valid[0] else BEFORE_ANY_TIME
-
-
-def _records(reader: FileReader, *, octets: int = WINDOW) -> Iterator[Records]:
-    """The records of a capture in windows of so many octets."""
-    with open_source(reader.path, name=reader.name, before=reader.before) as source:
-        header = read_header(source)
-        for window, _ in read_windows(source, header, Position(0), stop=source.size, window=octets):
-            yield window.records
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +189,15 @@ def span(reader: Reader) -> Span:
     """What the times of a capture's packets span.  Raises FormatError where it is none."""
     if isinstance(reader, TableReader):
         return _span_of_table(reader)
+    from pcap2arrow.writing.in_place import records
+
     first: int | None = None
     last: int | None = None
     greatest: int | None = None
     packets = stepping_back = 0
-    for records in _records(reader):
-        packets += len(records)
-        time = records.time[records.time_valid]
+    for some in records(reader):
+        packets += len(some)
+        time = some.time[some.time_valid]
         if not len(time):
             continue
         first, last = int(time[0]) if first is None else first, int(time[-1])
@@ -223,4 +219,5 @@ def _stepping_back(dataset: Dataset, file: DataFile) -> int:
     if not is_timed(file, timed=False) and nulls(dataset, file, "order_time") == file.rows:
         return 0
     table = read_file(dataset, file, columns=["time", "order_time"])
-    return int(pc.sum(pc.less(table["time"], table["order_time"])).as_py() or 0)
+    (time, _), (order, ordered) = values(table["time"]), values(table["order_time"])
+    return int((ordered & (time < order)).sum())

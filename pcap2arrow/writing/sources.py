@@ -6,13 +6,15 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.errors import UsageError
-from pcap2arrow.inputs import Input, find_captures
-from pcap2arrow.savefile.source import STANDARD_INPUT, open_source, stamp
 from pcap2arrow.writing.reader import FileReader, Reader, TableReader, open_reader
+
+if TYPE_CHECKING:
+    from pcap2arrow.inputs import Input
 
 Sources = Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
 _COPY_STEP = 4 << 20
@@ -30,11 +32,7 @@ def open_readers(sources: Sources, name: str | None, *, octets: bool = True) -> 
             if is_dataset(source):
                 readers += _of_dataset(open_dataset(source), name, octets=octets)
             else:
-                readers += [
-                    _reader(found, stack)
-                    for found in find_captures([source]).captures
-                    if name in (None, found.name)
-                ]
+                readers += _in_place(source, name, stack)
         if name is not None and not readers:
             raise UsageError(f"capture: there is none of the name {name!r}")
         yield readers
@@ -48,13 +46,23 @@ def _of_dataset(dataset: Dataset, name: str | None, *, octets: bool) -> list[Rea
     ]
 
 
+def _in_place(source: str | os.PathLike[str], name: str | None, stack: ExitStack) -> list[FileReader]:
+    from pcap2arrow.inputs import find_captures
+
+    return [_reader(found, stack) for found in find_captures([source]).captures if name in (None, found.name)]
+
+
 def _reader(found: Input, stack: ExitStack) -> FileReader:
+    from pcap2arrow.savefile.source import stamp
+
     path = _spooled(found.path, stack)
     return FileReader(path, found.name, before=stamp(path))
 
 
 def _spooled(path: str, stack: ExitStack) -> str:
     """A path that can be read twice."""
+    from pcap2arrow.savefile.source import STANDARD_INPUT, open_source
+
     if path != STANDARD_INPUT:
         return path
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pcap2arrow-"))

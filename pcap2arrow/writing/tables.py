@@ -12,8 +12,8 @@ from pcap2arrow import schema
 from pcap2arrow.errors import ExportError
 from pcap2arrow.savefile.pcapng import Interface
 from pcap2arrow.writing.packets import COLUMNS, Packets, for_all, packets_of_table
-from pcap2arrow.writing.reader import Traits
 from pcap2arrow.writing.selection import Wanted
+from pcap2arrow.writing.traits import Traits
 
 _NEEDED = ("time", "caplen", "frame_len", "link_type", "header", "rest")
 

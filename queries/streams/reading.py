@@ -28,7 +28,7 @@ from pcap2arrow.savefile.source import STANDARD_INPUT, compression_of, open_sour
 from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.urls import is_url
 from pcap2arrow.writing.of_files import file_meets, file_within, packets_in
-from pcap2arrow.writing.original import capture_row
+from pcap2arrow.writing.stored import capture_row
 from queries.exports import FilterSelection
 from queries.filters.compiled import Filter
 from queries.fragments.collection import Fragments
