@@ -14,7 +14,7 @@ from typing import TypeVar
 from jobs.executors import run_all
 from pcap2arrow.conversion.capture import join_parts, scan_part
 from pcap2arrow.conversion.options import Options
-from pcap2arrow.conversion.plan import Unit
+from pcap2arrow.conversion.placed import Unit
 from pcap2arrow.conversion.scan import block_count, ranges
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import Input

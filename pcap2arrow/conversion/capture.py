@@ -12,7 +12,8 @@ import pyarrow as pa
 from pcap2arrow import schema
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.conversion.parquet import write_table
-from pcap2arrow.conversion.plan import CapturePlan, Unit, digest, plan_capture
+from pcap2arrow.conversion.placed import Unit
+from pcap2arrow.conversion.plan import CapturePlan, digest, plan_capture
 from pcap2arrow.conversion.scan import RangeScan, block_count, prove, scan_range
 from pcap2arrow.conversion.unit import WrittenUnit, write_unit
 from pcap2arrow.dataset.log import Dataset

@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow import schema
-from pcap2arrow.arrays import Bitmaps, joined, numbers, slices
+from pcap2arrow.arrays import Bitmaps, numbers, slices
+from pcap2arrow.conversion.placed import Placed, record_extra
 from pcap2arrow.layers import decode
 from pcap2arrow.layers.chunk import Chunk, Decoded, Values
 from pcap2arrow.numbers import IPProtocol
 from pcap2arrow.savefile.batch import Records
 
 _NULLS = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """Records with their place in the capture: ``frame_number`` from 1, ``order`` (greatest time so far, valid where
-    ``order_valid``), ``offset`` (octet of the capture at which the record starts).
-    """
-
-    records: Records
-    frame_number: NDArray[np.uint64]
-    order: NDArray[np.int64]
-    order_valid: NDArray[np.bool_]
-    offset: NDArray[np.uint64]
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def rows(self, selection: slice | NDArray[Any]) -> Placed:
-        """Only some of the records."""
-        return Placed(
-            self.records.rows(selection),
-            self.frame_number[selection],
-            self.order[selection],
-            self.order_valid[selection],
-            self.offset[selection],
-        )
 
 
 def packet_rows(
@@ -135,13 +108,3 @@ def _irregular(decoded: Decoded, records: Records) -> NDArray[np.bool_]:
     if version is not None and protocol is not None:
         irregular |= (version.values == 6) & (protocol.values == IPProtocol.FRAGMENT.value)
     return irregular
-
-
-def record_extra(records: Records) -> pa.Array:
-    """What stands before and after the packet, for records that the other columns can't give back."""
-    if not records.verbatim.any():
-        return pa.nulls(len(records), pa.large_binary())
-    end = records.packet + records.caplen.astype(np.int64)
-    start = np.stack([records.start, end], axis=1)
-    length = np.stack([records.packet - records.start, records.start + records.length - end], axis=1)
-    return joined([records.data], 0, start, np.where(records.verbatim[:, None], length, 0), records.verbatim)

@@ -4,34 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pcap2arrow.conversion.options import Options
+from pcap2arrow.conversion.placed import Unit
 from pcap2arrow.conversion.scan import MAX_DAMAGE, BlockScan, TimeSpan, cumulative, identity
 from pcap2arrow.errors import FormatError
 from pcap2arrow.savefile.batch import Gap
 from pcap2arrow.savefile.pcap import PcapHeader
 from pcap2arrow.savefile.reader import Position
 from pcap2arrow.savefile.source import Source
-from pcap2arrow.savefile.walk import Positions
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """What begins in one block of a capture; written by one worker, to files whose names begin with ``stem``.
-
-    ``end`` is the octet where the next unit begins; ``first_frame`` numbers the unit's first packet; ``order_before``
-    is the greatest time of all packets before it, None without one; ``marks`` are offsets of some of its records.
-    """
-
-    capture_id: int
-    stem: str
-    begin: Position
-    end: int
-    packets: int
-    first_frame: int
-    order_before: int | None
-    marks: Positions | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

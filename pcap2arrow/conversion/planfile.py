@@ -18,7 +18,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cattrs.preconf.json import JsonConverter, make_converter
 
 from pcap2arrow.conversion.options import Options
-from pcap2arrow.conversion.plan import Unit
+from pcap2arrow.conversion.placed import Unit
 from pcap2arrow.conversion.planning import Part, Planned, PlannedCapture, Written
 from pcap2arrow.dataset.store import Store, create, open_store
 from pcap2arrow.errors import PlanError, UsageError

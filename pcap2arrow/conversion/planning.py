@@ -14,7 +14,8 @@ from pcap2arrow.conversion import capture as tasks
 from pcap2arrow.conversion.capture import Converted, Scanned
 from pcap2arrow.conversion.driver import CaptureReport, Conversion, Job
 from pcap2arrow.conversion.options import Options
-from pcap2arrow.conversion.plan import CapturePlan, Unit
+from pcap2arrow.conversion.placed import Unit
+from pcap2arrow.conversion.plan import CapturePlan
 from pcap2arrow.conversion.unit import WrittenUnit
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import Source as Stamp

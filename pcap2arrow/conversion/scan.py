@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pcap2arrow.checksum import crc32
 from pcap2arrow.savefile.batch import Gap, Records, Window
@@ -267,18 +266,6 @@ def _exact_time(records: Records, row: int, interfaces: tuple[Interface, ...]) -
     return exact_nanoseconds(
         int(records.time_raw[row]), resolution=interface.resolution, offset=interface.time_offset
     )
-
-
-def running_maximum(
-    time: NDArray[np.int64], valid: NDArray[np.bool_], before: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Greatest time so far at each record, given the greatest ``before``, and where there is one."""
-    lowest = np.iinfo(np.int64).min
-    known = np.where(valid, time, lowest) if not valid.all() else time
-    result = np.maximum.accumulate(known)
-    if before is not None:
-        result = np.maximum(result, before)
-    return result, result > lowest
 
 
 def cumulative(blocks: Iterable[BlockScan]) -> Iterator[tuple[BlockScan, int, int | None]]:

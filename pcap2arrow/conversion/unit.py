@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -14,17 +14,15 @@ import pyarrow.parquet as pq
 
 from pcap2arrow import schema
 from pcap2arrow.conversion.options import Options, PartitionBy
-from pcap2arrow.conversion.packets import Placed, packet_rows
+from pcap2arrow.conversion.packets import packet_rows
 from pcap2arrow.conversion.parquet import PartitionWriter
-from pcap2arrow.conversion.plan import Unit
-from pcap2arrow.conversion.scan import running_maximum
+from pcap2arrow.conversion.placed import Placed, Unit, place
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
 from pcap2arrow.errors import SourceError
-from pcap2arrow.savefile.batch import PAD, WINDOW, Gap, Window
-from pcap2arrow.savefile.memory import ManyWindows, Memory
+from pcap2arrow.savefile.batch import PAD, WINDOW, Gap
+from pcap2arrow.savefile.memory import ManyWindows
 from pcap2arrow.savefile.pcap import PcapHeader
-from pcap2arrow.savefile.reader import read_windows
 from pcap2arrow.savefile.source import Source
 
 MAX_PARTITIONS = 64
@@ -73,39 +71,6 @@ def write_unit(
     if gaps:
         files.append(_write_gaps(source, unit, gaps, dataset, stored=stored))
     return WrittenUnit(unit.begin.offset, end, packets, octets, tuple(files))
-
-
-def place(
-    source: Source, header: PcapHeader | None, unit: Unit, *, memory: ManyWindows | None = None
-) -> Iterator[tuple[Placed, Window]]:
-    """The unit's windows, their records with frame numbers, order and offsets.
-
-    Records count as long as ``memory`` does; without one, until the next window is asked for.
-    """
-    return ((placed, window) for placed, window, _ in place_from(source, header, unit, memory=memory))
-
-
-def place_from(
-    source: Source,
-    header: PcapHeader | None,
-    unit: Unit,
-    *,
-    window: int = WINDOW,
-    memory: Memory | None = None,
-) -> Iterator[tuple[Placed, Window, Unit]]:
-    """The same, of windows of so many octets, each with the unit that is left after it."""
-    frame, greatest = unit.first_frame, unit.order_before
-    for done, position in read_windows(
-        source, header, unit.begin, stop=unit.end, window=window, marks=unit.marks, memory=memory
-    ):
-        records = done.records.compact() if memory else done.records
-        order, known = running_maximum(records.time, records.time_valid, greatest)
-        if len(records) and known[-1]:
-            greatest = int(order[-1])
-        numbers = np.arange(frame, frame + len(records), dtype=np.uint64)
-        frame += len(records)
-        placed = Placed(records, numbers, order, known, (records.start + done.base).astype(np.uint64))
-        yield placed, done, replace(unit, begin=position, first_frame=frame, order_before=greatest)
 
 
 def _parts(placed: Placed) -> Iterator[Placed]:

@@ -8,8 +8,7 @@ import pyarrow as pa
 
 from pcap2arrow.conversion.options import OnError
 from pcap2arrow.conversion.packets import packet_rows
-from pcap2arrow.conversion.plan import Unit
-from pcap2arrow.conversion.unit import place
+from pcap2arrow.conversion.placed import Unit, place
 from pcap2arrow.errors import FormatError
 from pcap2arrow.savefile.reader import Position, read_header
 from pcap2arrow.savefile.source import open_source

@@ -22,7 +22,7 @@ from pcap2arrow.writing.traits import RecordFormat, Traits
 from pcap2arrow.writing.waiting import WaitingRoom
 
 if TYPE_CHECKING:
-    from pcap2arrow.conversion.packets import Placed
+    from pcap2arrow.conversion.placed import Placed
 
 _ENCODED_AT_ONCE, _LEAST_BATCH = 16 << 20, 1 << 17
 

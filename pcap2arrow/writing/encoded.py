@@ -17,7 +17,7 @@ from pcap2arrow.writing.pieces import Octets, joined
 from pcap2arrow.writing.selection import Chosen
 
 if TYPE_CHECKING:
-    from pcap2arrow.conversion.packets import Placed
+    from pcap2arrow.conversion.placed import Placed
 
 _STRETCH = 8 << 20  # octets that are gathered at once
 _FEW = 0.5  # of a window's octets: they are copied out of it

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcap2arrow.conversion.packets import Placed
-from pcap2arrow.conversion.plan import Unit
-from pcap2arrow.conversion.unit import place_from
+from pcap2arrow.conversion.placed import Placed, Unit, place_from
 from pcap2arrow.savefile.batch import WINDOW, Records, Window
 from pcap2arrow.savefile.memory import Memory
 from pcap2arrow.savefile.pcap import PcapHeader

@@ -16,7 +16,7 @@ from pcap2arrow.writing.pieces import Octets
 from pcap2arrow.writing.selection import Chosen, Wanted
 
 if TYPE_CHECKING:
-    from pcap2arrow.conversion.packets import Placed
+    from pcap2arrow.conversion.placed import Placed
 
 COLUMNS = [
     "frame_number", "interface_id", "time", "order_time", "caplen", "frame_len", "header", "rest", "record_extra",
@@ -128,7 +128,7 @@ def packets_of_table(table: pa.Table, numbers: NDArray[np.int64], chosen: Chosen
 
 def packets_of_records(placed: Placed, numbers: NDArray[np.int64], chosen: Chosen, wanted: Wanted) -> Packets:
     """The same of a window's records; octets are copied out of the window."""
-    from pcap2arrow.conversion.packets import record_extra
+    from pcap2arrow.conversion.placed import record_extra
 
     rows = rows_of(chosen)
     if rows is not None:

@@ -37,7 +37,7 @@ from pcap2arrow.writing.stored import capture_row, units
 from pcap2arrow.writing.traits import MICROSECONDS, Block, Seen, Traits
 
 if TYPE_CHECKING:
-    from pcap2arrow.conversion.packets import Placed
+    from pcap2arrow.conversion.placed import Placed
     from pcap2arrow.savefile.memory import Memory
 
 _BATCH_ROWS = 1 << 16

@@ -20,7 +20,7 @@ from pcap2arrow.writing.stored import capture_row
 from pcap2arrow.writing.traits import Traits
 
 if TYPE_CHECKING:
-    from pcap2arrow.conversion.packets import Placed
+    from pcap2arrow.conversion.placed import Placed
     from pcap2arrow.dataset.log import Dataset
     from pcap2arrow.dataset.snapshot import DataFile
     from pcap2arrow.savefile.batch import Records

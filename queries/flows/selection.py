@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from pcap2arrow.conversion.packets import Placed, packet_rows
+from pcap2arrow.conversion.packets import packet_rows
+from pcap2arrow.conversion.placed import Placed
 from pcap2arrow.reading.files import read_frame
 from queries.flows.community import community_ids
 from queries.flows.packets import COLUMNS, KEY, TCP, by_connection, flow_columns

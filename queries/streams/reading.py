@@ -12,8 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pcap2arrow.conversion.packets import packet_rows
-from pcap2arrow.conversion.plan import Unit
-from pcap2arrow.conversion.unit import place
+from pcap2arrow.conversion.placed import Unit, place
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
