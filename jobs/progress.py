@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pcap2arrow.conversion.driver import CaptureReport, Step, Watcher
 from pcap2arrow.inputs import Input
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from jobs.streams import Progress
 
 _ROUNDS = 2  # every octet is read twice: scanned, then written
 
@@ -103,28 +100,3 @@ def event_lines(out: TextIO) -> Callable[[Step | CaptureReport], None]:
         print(json.dumps({"event": kind} | dataclasses.asdict(event)), file=out, flush=True)
 
     return watch
-
-
-@contextmanager
-def watch_steps(*, as_json: bool) -> Iterator[Callable[[Progress], None]]:
-    """Show how far a job of several steps is: a bar on a terminal, or lines of JSON if these are asked for."""
-    if as_json:
-        yield lambda progress: print_event("step", dataclasses.asdict(progress))
-        return
-    if not sys.stderr.isatty():
-        yield lambda progress: None
-        return
-    from rich import progress as rich
-    from rich.console import Console
-
-    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.TimeRemainingColumn())
-    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        bar = shown.add_task("")
-        yield lambda progress: shown.update(
-            bar, description=progress.step, completed=progress.done, total=progress.total
-        )
-
-
-def print_event(kind: str, event: dict[str, Any]) -> None:
-    """An event as a line of JSON on standard output."""
-    print(json.dumps({"event": kind} | event), flush=True)

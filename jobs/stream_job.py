@@ -16,9 +16,10 @@ import polars as pl
 from jobs.count import checked_filter
 from jobs.executors import run_all
 from jobs.rounds import batches, units
+from jobs.steps import Progress
 from jobs.stream_apart import Answer, finish, hand_out, hold_fragments, lay_out
 from jobs.stream_tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
-from jobs.streams import Progress, Sizes, StreamsReport, Watcher, empty
+from jobs.streams import Sizes, StreamsReport, Watcher, empty
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.api import polars_schema
 from pcap2arrow.times import TimeRange

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.executors import THREADS, open_executor
+from jobs.steps import Progress
 from pcap2arrow.errors import UsageError
 from pcap2arrow.times import EVER, TimeRange
 
@@ -22,18 +23,7 @@ if TYPE_CHECKING:
 TABLES = ("streams", "segments", "gaps")
 """Tables that can be written, each to a Parquet file of its name; with HTTP, ``http`` is one more."""
 
-Watcher = Callable[["Progress"], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a job is: ``step`` is ``read`` or ``write``; ``octets`` of sources are read of a ``total`` (None: not
-    known), or buckets written.
-    """
-
-    step: str
-    done: int
-    total: int | None
+Watcher = Callable[[Progress], object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from jobs.executors import THREADS, NamedTask, open_executor, run_all
 from jobs.isolation import USUAL_LIMITS, Limits
 from pcap2arrow.dataset.log import open_dataset
 from pcap2arrow.errors import QuarantineError
+from pcap2arrow.writing.progress import Meter
 from pcap2arrow.writing.verification import VerifyReport, verify_capture
 
 
@@ -19,22 +20,25 @@ def verify(
     workers: int | None = None,
     limits: Limits = USUAL_LIMITS,
     tell_dashboard: Callable[[str], object] | None = None,
+    watch: Callable[[int, int | None], object] = lambda done, total: None,
 ) -> Iterator[VerifyReport]:
     """Verify captures as :func:`pcap2arrow.verify` does, one task each, and report them in the same order.
 
-    A capture whose task kills its worker is reported, and costs no other.  Raises DatasetError where there is no
-    dataset, UsageError where the scheduler can't be reached, SchedulerError where it is lost.
+    ``watch`` is told how many octets of captures are verified, and of how many.  A capture whose task kills its worker
+    is reported, and costs no other.  Raises DatasetError where there is no dataset, UsageError where the scheduler
+    can't be reached, SchedulerError where it is lost.
     """
     opened = open_dataset(dataset)
-    tasks = (
-        NamedTask(live.name, verify_capture, (opened, live), live.source.size)
-        for live in opened.snapshot().ordered()
-    )
+    captures = opened.snapshot().ordered()
+    meter = Meter([live.source.size for live in captures], watch)
+    tasks = (NamedTask(live.name, verify_capture, (opened, live), live.source.size) for live in captures)
     with open_executor(scheduler, workers, limits=limits, tell_dashboard=tell_dashboard) as (
         executor,
         workers,
     ):
-        yield from run_all(executor, workers, tasks, lost=_lost)
+        for live, report in zip(captures, run_all(executor, workers, tasks, lost=_lost), strict=True):
+            meter.add(live.source.size or 0)
+            yield report
 
 
 def _lost(capture: NamedTask, error: QuarantineError) -> VerifyReport:

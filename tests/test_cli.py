@@ -263,10 +263,23 @@ def test_verify_reports_each_capture(tmp_path: Path) -> None:
     assert run("verify", dataset).stdout == "copy.pcapng: equals its checksum\n"
     one, other = sorted((dataset / "packets").rglob("*.parquet"))
     shutil.copy(other, one)
-    (record,) = json_lines(run("verify", dataset, "--json", code=1).stdout)
-    assert record["ok"] is False and record["error"]
+    step, record, summary = json_lines(run("verify", dataset, "--json", code=1).stdout)
+    assert step["step"] == "verified" and step["done"] == step["total"] == SAMPLE.stat().st_size
+    assert record["ok"] is False and record["error"] and summary["failed"] == 1
     one.write_bytes(other.read_bytes()[:-1])
     assert "copy.pcapng: " in run("verify", dataset, code=1).stderr
+
+
+def test_export_tells_what_it_reads_and_writes(tmp_path: Path) -> None:
+    run("convert", SAMPLE, "-o", tmp_path / "dataset")
+    for source in (SAMPLE, tmp_path / "dataset"):
+        *steps, capture, summary = json_lines(run("export", source, "-w", tmp_path / "out", "--json").stdout)
+        assert {step["event"] for step in steps} == {"step"}
+        assert steps[-1]["done"] == steps[-1]["total"] > 0
+        assert capture["files"] == [str(tmp_path / "out")]
+        assert capture["octets"] == summary["octets"] == (tmp_path / "out").stat().st_size
+        assert summary["packets"] == capture["packets"] == int(run("count", SAMPLE).stdout)
+    assert "standard output" in run("export", SAMPLE, "-w", "-", "--json", code=2).stderr
 
 
 def test_remove_and_vacuum_take_captures_out(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import pcap2arrow
 from pcap2arrow.errors import ExportError
 from pcap2arrow.times import TimeRange
 from pcap2arrow.writing import direct, encoded, waiting
+from pcap2arrow.writing.arrangement import Arrangement
+from pcap2arrow.writing.duplicates import Recent
 from pcap2arrow.writing.encoded import Encoded
 from pcap2arrow.writing.formats import Format
 from tests.blocks import pcap_header, pcap_record
@@ -128,6 +130,13 @@ def test_datasets_merge_alike_in_memory_and_by_files(
     assert (tmp_path / "dataset").read_bytes() == whole
     assert (tmp_path / "slice of it").read_bytes() == part
     assert len(whole_packets(tmp_path / "captures")) == 3500 > len(whole_packets(tmp_path / "slice")) > 0
+    how = Arrangement(duplicates=Recent(packets=1000))
+    reports = [
+        pcap2arrow.export(source, tmp_path / name, format=format, snaplen=1, arrangement=how)
+        for source, name in ((captures, "captures"), ([dataset], "dataset"))
+    ]
+    assert (tmp_path / "dataset").read_bytes() == (tmp_path / "captures").read_bytes()
+    assert reports[0].packets == reports[1].packets and 0 < (reports[0].packets or 0) < 3500
 
 
 def test_a_full_temporary_folder_is_told_of(

@@ -41,9 +41,8 @@ def command(dataset: str, target: int, workers: int | None, dry_run: bool, as_js
     from dataclasses import asdict
 
     from jobs.cli.output import complain, print_json_line
-    from jobs.progress import watch_steps
     from jobs.reports import octets_text, plural
-    from jobs.streams import Progress
+    from jobs.steps import Progress, watch_steps
     from pcap2arrow.compaction.api import compact
 
     with watch_steps(as_json=as_json) as watch:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs.cli.filters import ChosenFilters, chosen_filters, filter_options
-from jobs.cli.options import sources_argument, taken
+from jobs.cli.options import json_option, sources_argument, taken
 from jobs.cli.slices import (
     ARRANGEMENT,
     SPLIT,
@@ -20,6 +22,10 @@ from jobs.cli.slices import (
     time_options,
 )
 from jobs.own_process import keep_memory
+from jobs.steps import Progress, print_event, watch_steps
+
+if TYPE_CHECKING:
+    from jobs.export import FilteredExport
 
 
 @click.command(short_help="Write packets or whole captures back out.")
@@ -53,7 +59,8 @@ from jobs.own_process import keep_memory
 @click.option("--snaplen", type=click.IntRange(min=1), metavar="N", help="Cut packets to N octets.")
 @arrangement_options
 @split_options
-def command(sources: tuple[str, ...], target: str, **options: Any) -> int:
+@json_option
+def command(sources: tuple[str, ...], target: str, as_json: bool, **options: Any) -> int:
     """Write the packets of all sources, or those of a time or that a filter selects, merged by time to one capture.
 
     SOURCE is a dataset or a capture (file, directory, glob, URL, - for standard input). With --filters, -w names
@@ -62,6 +69,9 @@ def command(sources: tuple[str, ...], target: str, **options: Any) -> int:
     (decompressed, if they were compressed): one with --capture NAME, or all of them with -w DIRECTORY/, each
     under its name. --every, --max-bytes and --max-packets write one file after another: -w is a pattern of
     strftime for their names, or one that gets a number and the time (all_00000_20240501120000.pcap).
+
+    On a terminal there is a bar; --json writes a line for each step and each capture written, and a summary at the
+    end.
 
     \b
     pcap2arrow export dataset -w all.pcapng
@@ -82,24 +92,29 @@ def command(sources: tuple[str, ...], target: str, **options: Any) -> int:
     settings["split"] = chosen_split(tz=options["tz"], **taken(options, SPLIT))
     settings["times"] = chosen_times(**taken(options, ("start", "end", "tz")))
     settings["arrangement"] = chosen_arrangement(**taken(options, ARRANGEMENT))
+    if as_json and target == "-":
+        raise click.UsageError("--json: standard output is taken by the capture: name a file with -w")
     connections, flows = options.pop("connections"), options.pop("flows")
     chosen = chosen_filters(**options)
     keep_memory()
-    if connections or flows:
-        return _export_connections(sources, target, chosen, flows, settings, connections=connections)
-    if chosen.one is None and chosen.lines is None:
-        return _export_all(sources, target, settings)
-    return _export_selected(sources, target, chosen, settings)
+    begin = time.monotonic()
+    with watch_steps(as_json=as_json) as tell:
+        settings["watch"] = lambda done, total: tell(Progress("exported", done, total))
+        if connections or flows:
+            done = _export_connections(sources, target, chosen, flows, settings, connections=connections)
+        elif chosen.one is None and chosen.lines is None:
+            done = _export_all(sources, target, settings)
+        else:
+            done = _export_selected(sources, target, chosen, settings)
+    return _tell(done, time.monotonic() - begin, as_json=as_json)
 
 
-def _export_all(sources: tuple[str, ...], target: str, settings: dict[str, Any]) -> int:
-    from jobs.cli.output import complain
+def _export_all(sources: tuple[str, ...], target: str, settings: dict[str, Any]) -> FilteredExport:
+    from jobs.export import FilteredExport
     from pcap2arrow.writing.api import export
 
     report = export(sources, target, **settings)
-    for error in report.errors:
-        complain(error)
-    return 1 if report.errors else 0
+    return FilteredExport({0: report}, (), report.errors)
 
 
 def _export_connections(
@@ -110,33 +125,44 @@ def _export_connections(
     settings: dict[str, Any],
     *,
     connections: bool,
-) -> int:
-    from jobs.cli.output import complain
+) -> FilteredExport:
     from jobs.connections import export_connections
 
     if connections == bool(flows) or connections == (chosen.one is None) or chosen.lines is not None:
         raise click.UsageError("whole connections are those of --connections with -f EXPR, or of --flow ID")
-    done = export_connections(sources, target, chosen=chosen.one, flows=flows, **settings)
-    for reason in (*done.warnings, *done.errors):
-        complain(reason)
-    return 1 if done.errors else 0
+    return export_connections(sources, target, chosen=chosen.one, flows=flows, **settings)
 
 
 def _export_selected(
     sources: tuple[str, ...], target: str, chosen: ChosenFilters, settings: dict[str, Any]
-) -> int:
-    from jobs.cli.output import complain
+) -> FilteredExport:
     from jobs.export import export_filtered, export_lines
 
     if settings["split"] is not None and chosen.one is None:
         raise click.UsageError("--filters writes a capture for each expression: it can't be split")
     if chosen.one is not None:
-        done = export_filtered(sources, target, chosen.one, **settings)
-    elif target == "-":
+        return export_filtered(sources, target, chosen.one, **settings)
+    if target == "-":
         raise click.UsageError("--filters writes several captures: name a folder with -w")
-    else:
-        settings.pop("split")
-        done = export_lines(sources, target, chosen.lines or [], **settings)
+    settings.pop("split")
+    return export_lines(sources, target, chosen.lines or [], **settings)
+
+
+def _tell(done: FilteredExport, seconds: float, *, as_json: bool) -> int:
+    """Say what was written, and what was wrong; the result is the exit code."""
+    from jobs.cli.output import complain
+
+    if as_json:
+        for number, report in done.reports.items():
+            print_event("capture", {"filter": number or None} | dataclasses.asdict(report))
+        summary = {
+            "files": sum(len(report.files) for report in done.reports.values()),
+            "packets": sum(report.packets or 0 for report in done.reports.values()),
+            "octets": sum(report.octets for report in done.reports.values()),
+            "failed": len(done.errors),
+            "seconds": round(seconds, 3),
+        }
+        print_event("summary", summary)
     for reason in (*done.warnings, *done.errors):
         complain(reason)
     return 1 if done.errors else 0

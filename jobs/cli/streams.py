@@ -120,7 +120,7 @@ def command(
     """
     from jobs.cli.output import complain, print_json_line
     from jobs.own_process import keep_memory, keep_polars_memory
-    from jobs.progress import watch_steps
+    from jobs.steps import watch_steps
     from jobs.streams import write_streams
     from queries.streams.naming import Template
     from queries.streams.rules import Rules

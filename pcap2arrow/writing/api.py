@@ -24,6 +24,7 @@ from pcap2arrow.writing.formats import (
     is_promised,
     plan_layout,
 )
+from pcap2arrow.writing.progress import Meter, Watch, unwatched
 from pcap2arrow.writing.selection import Selection, Wanted
 from pcap2arrow.writing.slices import Slice
 from pcap2arrow.writing.sources import Sources, open_readers
@@ -54,6 +55,7 @@ def export(
     times: Times = EVER,
     arrangement: Arrangement = MERGED,
     split: Split | None = None,
+    watch: Watch = unwatched,
 ) -> ExportReport:
     """Write the packets of datasets and captures to one capture, or with ``original`` captures as they were.
 
@@ -64,7 +66,7 @@ def export(
     packets lie in; ``selection`` chooses among these; the order is that of all packets, and the format one that could
     hold all of the range.  With ``split`` one file follows another, and ``target`` is a pattern for their names.
     ``original`` writes one capture octet for octet, or, where ``target`` is a folder or ends in ``/``, every capture
-    under its name.
+    under its name.  ``watch`` is told how many octets of the sources are read, and of how many (None: not known).
 
     A file appears when it is whole.  Raises ExportError, SourceError, DatasetError, UsageError, FilterError, and
     what ``times`` raises where it is a function of the first packet's time.
@@ -79,13 +81,12 @@ def export(
         if format == "original":
             from pcap2arrow.writing.whole import export_originals
 
-            return export_originals(readers, target)
-        captures = slices(readers, times, arrangement)
+            return export_originals(readers, target, watch)
+        captures, asked = slices(readers, times, arrangement), _Asked(format, snaplen, arrangement, watch)
         if split is None and selection is None and appears_whole(target):
             with suppress(UnkeptError):
-                ready = _as_promised(captures, format, snaplen, arrangement)
-                return _write(ready, lambda number, format: target)[0]
-        ready = _ready(captures, format, snaplen, selection, arrangement)
+                return _write(_as_promised(captures, asked), lambda number, format: target)[0]
+        ready = _ready(captures, asked, selection)
         if split is None:
             return _write(ready, lambda number, format: target)[0]
         from pcap2arrow.writing.split import write_parts
@@ -106,6 +107,7 @@ def export_each(
     snaplen: int | None = None,
     times: Times = EVER,
     arrangement: Arrangement = MERGED,
+    watch: Watch = unwatched,
 ) -> dict[int, ExportReport]:
     """Write packets to several captures in one pass over the sources: to each those that are chosen for it.
 
@@ -120,8 +122,8 @@ def export_each(
             "duplicates shortly one after another are found for one capture to write, not for several"
         )
     with open_readers(sources, capture) as readers:
-        captures = slices(readers, times, arrangement)
-        return _write(_ready(captures, format, snaplen, selection, arrangement), target)
+        captures, asked = slices(readers, times, arrangement), _Asked(format, snaplen, arrangement, watch)
+        return _write(_ready(captures, asked, selection), target)
 
 
 def _no_originals() -> UsageError:
@@ -132,6 +134,16 @@ def _check(format: Format, snaplen: int | None) -> None:
     check_format(format)
     if snaplen is not None and (snaplen < 1 or format == "original"):
         raise UsageError("snaplen: expected a number from 1, and a format other than original")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How sources are to be written."""
+
+    format: Format
+    snaplen: int | None
+    arrangement: Arrangement
+    watch: Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +182,7 @@ class _Ready:
                     rows = 0
 
 
-def _as_promised(
-    captures: Sequence[Slice], format: Format, snaplen: int | None, arrangement: Arrangement
-) -> _Ready:
+def _as_promised(captures: Sequence[Slice], asked: _Asked) -> _Ready:
     """What the headers of captures let expect, so that these are read only once.
 
     Raises UnkeptError where they do not say enough, and the packets do where they are not as expected.
@@ -180,35 +190,27 @@ def _as_promised(
     promises = list(in_turn(capture.promise for capture in captures))
     if not is_promised(promises):
         raise UnkeptError
-    return _planned(captures, promises, format, snaplen, None, arrangement, promised=True)
+    return _planned(captures, promises, asked, None, promised=True)
 
 
-def _ready(
-    captures: Sequence[Slice],
-    format: Format,
-    snaplen: int | None,
-    selection: Selection | None,
-    arrangement: Arrangement,
-) -> _Ready:
+def _ready(captures: Sequence[Slice], asked: _Asked, selection: Selection | None) -> _Ready:
     if not captures:
         raise ExportError("there is no capture to export")
-    traits = list(in_turn(capture.traits for capture in captures))
-    return _planned(captures, traits, format, snaplen, selection, arrangement)
+    return _planned(captures, list(in_turn(capture.traits for capture in captures)), asked, selection)
 
 
 def _planned(
     captures: Sequence[Slice],
     traits: Sequence[Traits],
-    format: Format,
-    snaplen: int | None,
+    asked: _Asked,
     selection: Selection | None,
-    arrangement: Arrangement,
     *,
     promised: bool = False,
 ) -> _Ready:
-    layout = plan_layout(traits, format, snap_length=snaplen)
+    layout = plan_layout(traits, asked.format, snap_length=asked.snaplen)
     targets = [0] if selection is None else list(selection.begin(_link_types(traits)))
     is_pcapng = layout.format == "pcapng"
+    meter = Meter([capture.reader.size for capture in captures], asked.watch)
     parts = [
         Part(
             source=source,
@@ -216,12 +218,12 @@ def _planned(
             bound=of.bound,
             records=of.records,
             numbers=numbers,
-            wanted=Wanted(selection, is_pcapng=is_pcapng and bool(of.blocks)),
+            wanted=Wanted(selection, is_pcapng=is_pcapng and bool(of.blocks), read=meter.add),
             promised=of if promised else None,
         )
         for source, (capture, of, numbers) in enumerate(zip(captures, traits, layout.numbers, strict=True))
     ]
-    return _Ready(parts, layout, targets, arrangement)
+    return _Ready(parts, layout, targets, asked.arrangement)
 
 
 def _write(ready: _Ready, target: Callable[[int, str], Target]) -> dict[int, ExportReport]:

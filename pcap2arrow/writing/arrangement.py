@@ -25,6 +25,7 @@ from pcap2arrow.writing.encoded import Encoded
 from pcap2arrow.writing.formats import Layout
 from pcap2arrow.writing.merge import Run, first, merge
 from pcap2arrow.writing.reader import FileReader, Reader
+from pcap2arrow.writing.selection import Wanted
 from pcap2arrow.writing.slices import Slice, first_time, span
 from pcap2arrow.writing.waiting import WaitingRoom
 
@@ -145,7 +146,8 @@ def _steps_back(parts: Sequence[Part], how: Arrangement) -> bool:
 def _again(parts: Sequence[Part], encoder: Encoder) -> Iterator[Encoded]:
     """All records, in any order; damage is told of when they are read for good."""
     for part in parts:
-        yield from encoder.alone(replace(part, wanted=replace(part.wanted, damaged=lambda reason: None)))
+        unheard = Wanted(part.wanted.selection, part.wanted.is_pcapng, part.wanted.as_seen)
+        yield from encoder.alone(replace(part, wanted=unheard))
 
 
 def _in_a_row(sources: Iterable[Iterator[Encoded]], *, newer: bool) -> Iterator[Encoded]:

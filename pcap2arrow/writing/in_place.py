@@ -49,6 +49,7 @@ def _opened(
         header = read_header(source)
         order = (starts_section(source.read(0, 12)) or "<") if header is None else header.order
         octets = WINDOW if source.compression else reader.octets
+        stored = (reader.size or source.size) / max(source.size, 1)
         last: tuple[Placed, Chosen] | None = None
         following: Unit | None = None
         for placed, window, left in place_from(source, header, rest, window=octets, memory=memory):
@@ -57,6 +58,7 @@ def _opened(
             else:
                 found = placed, wanted.selection.of_records(placed.records, big_endian=order == ">")
             _tell_damage(source, window, wanted.damaged)
+            wanted.read(int((window.end - window.begin) * stored))
             if not reader.kept_open and len(placed):
                 last, following = found, left if window.end < source.size else None
                 break

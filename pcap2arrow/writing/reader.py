@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -56,6 +56,11 @@ class FileReader:
     octets: int = WINDOW
     kept_open: bool = True
     before: Stamp | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Octets of the file, None where they are not known."""
+        return None if self.before is None else self.before.size
 
     @property
     def bound(self) -> int:
@@ -112,6 +117,11 @@ class TableReader:
     capture: LiveCapture
 
     @property
+    def size(self) -> int:
+        """Octets of the files of packets."""
+        return _size(self.capture.files)
+
+    @property
     def bound(self) -> int:
         """An order that no packet's is below."""
         untimed = any(
@@ -152,6 +162,7 @@ class TableReader:
     ) -> Iterator[Packets]:
         for table in read_batches(self.dataset, file, columns=columns, rows=_BATCH_ROWS):
             yield packets_of_table(table, numbers, for_all(len(table)), wanted)
+        wanted.read(_size([file]))
 
     def _of_unit(
         self, unit: list[DataFile], columns: list[str], numbers: NDArray[np.int64], wanted: Wanted
@@ -165,6 +176,7 @@ class TableReader:
                 parts.append(
                     packets_of_table(table, numbers, chosen if rows is None else chosen[rows], wanted)
                 )
+        wanted.read(_size(unit))
         if len(parts) < 2:
             return parts[0] if parts else None
         packets = Packets.concat(parts)
@@ -237,6 +249,10 @@ class TableReader:
             (interface, _), (time, timed) = values(table["interface_id"]), values(table["time"])
             seen.add(time[timed], interface, table["caplen"].to_numpy())
         return seen.traits(interfaces, blocks, fcs_present=fcs_present)
+
+
+def _size(files: Iterable[DataFile]) -> int:
+    return sum(file.size for file in files if file.table == "packets")
 
 
 Reader = FileReader | TableReader

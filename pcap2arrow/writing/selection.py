@@ -43,10 +43,11 @@ class Wanted:
 
     ``selection`` chooses them, None takes all; ``is_pcapng`` asks for the options of their blocks; ``as_seen`` for
     packets as libpcap sees them: cut to the snap length, with sub-seconds as a pcap has them.  ``damaged`` is told,
-    where a capture is read, what can't be.
+    where a capture is read, what can't be; ``read`` how many octets of its file, or of a dataset's files, were.
     """
 
     selection: Selection | None = None
     is_pcapng: bool = False
     as_seen: bool = False
     damaged: Callable[[str], None] = lambda reason: None
+    read: Callable[[int], None] = lambda octets: None

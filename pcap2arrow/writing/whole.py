@@ -11,30 +11,33 @@ from pcap2arrow.errors import ExportError, Pcap2ArrowError, UsageError
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.original import rebuild
+from pcap2arrow.writing.progress import Meter, Watch
 from pcap2arrow.writing.reader import FileReader, Reader, TableReader
 from pcap2arrow.writing.target import STANDARD_OUTPUT, ExportReport, Target, open_target, write_octets
 
 _COPY_STEP = 4 << 20
 
 
-def export_originals(readers: list[Reader], target: Target) -> ExportReport:
-    """Write one capture to a file, or all of them to a folder under their names."""
+def export_originals(readers: list[Reader], target: Target, watch: Watch) -> ExportReport:
+    """Write one capture to a file, or all of them to a folder under their names; ``watch`` is told after each."""
+    meter = Meter([reader.size for reader in readers], watch)
     into_folder = isinstance(target, str | os.PathLike) and (
         os.fspath(target).endswith("/") or (os.fspath(target) != STANDARD_OUTPUT and Path(target).is_dir())
     )
     if into_folder:
         assert isinstance(target, str | os.PathLike)
-        return _export_folder(readers, Path(target))
+        return _export_folder(readers, Path(target), meter)
     if len(readers) != 1:
         raise UsageError(
             f"original: expected one capture (pick it by name) or a folder, found {len(readers)} captures"
         )
     with open_target(target) as (file, name):
         octets = sum(write_octets(file, stretch) for stretch in _original(readers[0]))
+    meter.add(readers[0].size or 0)
     return ExportReport(None, octets, (name,))
 
 
-def _export_folder(readers: list[Reader], folder: Path) -> ExportReport:
+def _export_folder(readers: list[Reader], folder: Path, meter: Meter) -> ExportReport:
     octets, files, errors = 0, list[str](), list[str]()
     for reader in readers:
         for name in _names(reader):
@@ -46,6 +49,7 @@ def _export_folder(readers: list[Reader], folder: Path) -> ExportReport:
                 files.append(str(path))
             except (Pcap2ArrowError, OSError) as error:
                 errors.append(f"{name}: {error}")
+        meter.add(reader.size or 0)
     return ExportReport(None, octets, tuple(files), tuple(errors))
 
 
