@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jobs.executors import THREADS, NamedTask, open_executor, run_all
 from jobs.isolation import USUAL_LIMITS, Limits
 from jobs.reports import named
+from jobs.sources import found_by_all
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.errors import FilterError, Pcap2ArrowError, QuarantineError, UsageError
@@ -72,9 +73,7 @@ def count_selected(
     """
     from queries.select import total
 
-    paths = [os.fspath(source) for source in sources]
-    if "-" in paths and scheduler != THREADS:
-        raise UsageError(f"standard input is read by {THREADS} only, not by {scheduler}")
+    paths = found_by_all(sources, scheduler)
 
     def lost(task: NamedTask, error: QuarantineError) -> SelectedCount:
         return SelectedCount(total([], len(filters)), (f"{task.name}: {error}",))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.executors import THREADS, open_executor
+from jobs.sources import found_by_all
 from pcap2arrow.errors import UsageError
 from pcap2arrow.times import EVER, TimeRange
 
@@ -125,7 +126,7 @@ def write_streams(
     ):
         outputs = Outputs(made, folder, wanted, template, hashes)
         job = Job(
-            list(sources),
+            found_by_all(sources, scheduler),
             rules,
             chosen,
             times,

@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from jobs.cli.filters import ChosenFilters, chosen_filters, filter_options
-from jobs.cli.options import sources_argument, taken
+from jobs.cli.options import (
+    SCHEDULING,
+    scheduler_options,
+    sources_argument,
+    taken,
+    temporary_option,
+    worker_options,
+)
 from jobs.cli.slices import (
     ARRANGEMENT,
     SPLIT,
@@ -53,6 +60,9 @@ from jobs.own_process import keep_memory
 @click.option("--snaplen", type=click.IntRange(min=1), metavar="N", help="Cut packets to N octets.")
 @arrangement_options
 @split_options
+@scheduler_options
+@worker_options
+@temporary_option
 def command(sources: tuple[str, ...], target: str, **options: Any) -> int:
     """Write the packets of all sources, or those of a time or that a filter selects, merged by time to one capture.
 
@@ -75,24 +85,32 @@ def command(sources: tuple[str, ...], target: str, **options: Any) -> int:
     pcap2arrow export dataset --filters expressions.txt -w captures/
     pcap2arrow export dataset --capture monday.pcap --format original -w monday.pcap
     pcap2arrow export dataset --format original -w captures/
+    pcap2arrow export /shared/dataset -f 'udp port 53' -w dns.pcap --scheduler tls://scheduler:8786
     """
+    from jobs.sources import found_by_all
+    from jobs.spools import open_spool
+
     if target == "-" and sys.stdout.isatty():
         raise click.UsageError("standard output is a terminal: name a file, or use a pipe")
     settings = {name: options.pop(name) for name in ("capture", "format", "snaplen")}
     settings["split"] = chosen_split(tz=options["tz"], **taken(options, SPLIT))
     settings["times"] = chosen_times(**taken(options, ("start", "end", "tz")))
     settings["arrangement"] = chosen_arrangement(**taken(options, ARRANGEMENT))
+    scheduling = taken(options, SCHEDULING)
     connections, flows = options.pop("connections"), options.pop("flows")
     chosen = chosen_filters(**options)
     keep_memory()
-    if connections or flows:
-        return _export_connections(sources, target, chosen, flows, settings, connections=connections)
-    if chosen.one is None and chosen.lines is None:
-        return _export_all(sources, target, settings)
-    return _export_selected(sources, target, chosen, settings)
+    scheduling["scheduler"] = scheduling["scheduler"] or "threads"
+    found = found_by_all(sources, scheduling["scheduler"])
+    with open_spool(**scheduling) as settings["spool"]:
+        if connections or flows:
+            return _export_connections(found, target, chosen, flows, settings, connections=connections)
+        if chosen.one is None and chosen.lines is None:
+            return _export_all(found, target, settings)
+        return _export_selected(found, target, chosen, settings)
 
 
-def _export_all(sources: tuple[str, ...], target: str, settings: dict[str, Any]) -> int:
+def _export_all(sources: list[str], target: str, settings: dict[str, Any]) -> int:
     from jobs.cli.output import complain
     from pcap2arrow.writing.api import export
 
@@ -103,7 +121,7 @@ def _export_all(sources: tuple[str, ...], target: str, settings: dict[str, Any])
 
 
 def _export_connections(
-    sources: tuple[str, ...],
+    sources: list[str],
     target: str,
     chosen: ChosenFilters,
     flows: tuple[str, ...],
@@ -122,9 +140,7 @@ def _export_connections(
     return 1 if done.errors else 0
 
 
-def _export_selected(
-    sources: tuple[str, ...], target: str, chosen: ChosenFilters, settings: dict[str, Any]
-) -> int:
+def _export_selected(sources: list[str], target: str, chosen: ChosenFilters, settings: dict[str, Any]) -> int:
     from jobs.cli.output import complain
     from jobs.export import export_filtered, export_lines
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.filters import chosen_filters, filter_options
-from jobs.cli.options import defrag_option, json_option, scheduler_options, sources_argument, taken
+from jobs.cli.options import (
+    defrag_option,
+    json_option,
+    scheduler_options,
+    sources_argument,
+    taken,
+    temporary_option,
+)
 from jobs.cli.slices import chosen_range, time_options
 
 if TYPE_CHECKING:
@@ -33,12 +40,7 @@ _HEADINGS = (
 @time_options
 @defrag_option
 @click.option("-o", "--output", metavar="FILE", help="Write all columns to a .parquet, .csv or .ndjson file.")
-@click.option(
-    "--temp-dir",
-    "temporary",
-    metavar="DIR",
-    help="Folder for what does not fit in memory; a cluster has to reach it.  [default: the system's]",
-)
+@temporary_option
 @scheduler_options
 @json_option
 def command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pcap2arrow.errors import ExportError, UsageError
@@ -30,6 +30,7 @@ from pcap2arrow.writing.selection import Selection, Wanted
 from pcap2arrow.writing.slices import Slice
 from pcap2arrow.writing.sources import Sources, open_readers
 from pcap2arrow.writing.split import Split, write_parts
+from pcap2arrow.writing.spool import Spool
 from pcap2arrow.writing.target import (
     STANDARD_OUTPUT,
     ExportReport,
@@ -55,6 +56,7 @@ def export(
     times: Times = EVER,
     arrangement: Arrangement = MERGED,
     split: Split | None = None,
+    spool: Spool | None = None,
 ) -> ExportReport:
     """Write the packets of datasets and captures to one capture, or with ``original`` captures as they were.
 
@@ -65,7 +67,7 @@ def export(
     packets lie in; ``selection`` chooses among these; the order is that of all packets, and the format one that could
     hold all of the range.  With ``split`` one file follows another, and ``target`` is a pattern for their names.
     ``original`` writes one capture octet for octet, or, where ``target`` is a folder or ends in ``/``, every capture
-    under its name.
+    under its name.  With ``spool`` its tasks read the captures, wherever they run, and this process writes.
 
     A file appears when it is whole.  Raises ExportError, SourceError, DatasetError, UsageError, FilterError, and
     what ``times`` raises where it is a function of the first packet's time.
@@ -78,13 +80,13 @@ def export(
         raise _no_originals()
     with open_readers(sources, capture) as readers:
         if format == "original":
-            return export_originals(readers, target)
+            return export_originals(readers, target, spool)
         captures = slices(readers, times, arrangement)
-        if split is None and selection is None and appears_whole(target):
+        if split is None and selection is None and spool is None and appears_whole(target):
             with suppress(UnkeptError):
                 ready = _as_promised(captures, format, snaplen, arrangement)
                 return _write(ready, lambda number, format: target)[0]
-        ready = _ready(captures, format, snaplen, selection, arrangement)
+        ready = _ready(captures, format, snaplen, selection, arrangement, spool)
         if split is None:
             return _write(ready, lambda number, format: target)[0]
         if not isinstance(target, str | os.PathLike) or os.fspath(target) == STANDARD_OUTPUT:
@@ -103,6 +105,7 @@ def export_each(
     snaplen: int | None = None,
     times: Times = EVER,
     arrangement: Arrangement = MERGED,
+    spool: Spool | None = None,
 ) -> dict[int, ExportReport]:
     """Write packets to several captures in one pass over the sources: to each those that are chosen for it.
 
@@ -118,7 +121,7 @@ def export_each(
         )
     with open_readers(sources, capture) as readers:
         captures = slices(readers, times, arrangement)
-        return _write(_ready(captures, format, snaplen, selection, arrangement), target)
+        return _write(_ready(captures, format, snaplen, selection, arrangement, spool), target)
 
 
 def _no_originals() -> UsageError:
@@ -197,11 +200,24 @@ def _ready(
     snaplen: int | None,
     selection: Selection | None,
     arrangement: Arrangement,
+    spool: Spool | None,
 ) -> _Ready:
     if not captures:
         raise ExportError("there is no capture to export")
+    if spool is not None:
+        ready = _planned(captures, spool.traits(captures), format, snaplen, selection, arrangement)
+        return replace(ready, parts=_read(ready.parts, spool))
     traits = list(in_turn(capture.traits for capture in captures))
     return _planned(captures, traits, format, snaplen, selection, arrangement)
+
+
+def _read(parts: Sequence[Part], spool: Spool) -> list[Part]:
+    """The parts, whose packets tasks have read, so that no record is copied from where it stands."""
+    captures = spool.read(*zip(*((part.capture, part.numbers, part.wanted) for part in parts), strict=True))
+    return [
+        replace(part, capture=capture, traits=replace(part.traits, records=None))
+        for part, capture in zip(parts, captures, strict=True)
+    ]
 
 
 def _planned(

@@ -37,6 +37,10 @@ class Selection(Protocol):
         """Where the packets of a dataset's file go, in the file's order; all of them are of one capture."""
 
 
+def unheard(reason: str) -> None:
+    """Take no notice of damage."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is wanted of a capture's packets.
@@ -49,4 +53,4 @@ class Wanted:
     selection: Selection | None = None
     is_pcapng: bool = False
     as_seen: bool = False
-    damaged: Callable[[str], None] = lambda reason: None
+    damaged: Callable[[str], None] = unheard
