@@ -22,12 +22,14 @@ from distributed.security import Security
 from jobs.cluster.local import local_cluster
 from jobs.cluster.settings import settings
 from jobs.convert import convert
-from jobs.count import count_selected
+from jobs.count import count, count_selected
 from jobs.executors import open_executor
 from jobs.isolation import USUAL_LIMITS
+from jobs.slices import count_slices, count_slices_selected
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import find_captures
+from pcap2arrow.times import TimeRange
 from queries.filters.compiled import compile_filter
 from tests.commands import PROJECT, SAMPLE, command, json_lines, live_files, run, write_capture
 from tests.tasks import square
@@ -153,12 +155,22 @@ def test_a_cluster_with_tls_writes_and_counts_the_same(captures: Path, ours: str
     expected = _converted(captures, tmp_path / "by threads", "threads", 1)
     assert len(expected) > 40
     assert _converted(captures, tmp_path / "by cluster", ours, None) == expected
+    counted = {who: _counted(tmp_path / "by cluster", captures, who) for who in ("threads", ours)}
+    assert counted[ours] == counted["threads"] and counted[ours][0][0] > 2000
+
+
+def _counted(dataset: Path, captures: Path, scheduler: str, workers: int | None = None) -> list[list[int]]:
+    """Packets that filters select, of all times and of some; and all packets of captures."""
     filters = [compile_filter("udp"), compile_filter("ip[8] > 60")]
-    counted = {
-        scheduler: count_selected([tmp_path / "by cluster"], filters, scheduler=scheduler).tally.packets
-        for scheduler in ("threads", ours)
-    }
-    assert counted[ours] == counted["threads"] and counted[ours][0] > 2000
+    given: dict[str, Any] = {"scheduler": scheduler, "workers": workers}
+    some = TimeRange(1_700_000_100 * 10**9, 1_700_000_900 * 10**9)
+    sources = [str(dataset), str(captures)]
+    counted = count_slices_selected(sources, some, filters, **given)
+    return [
+        count_selected(sources, filters, **given).tally.packets,
+        counted.tally.packets,
+        [len(counted.errors), count_slices(sources, some, **given).packets, count(sources, **given).packets],
+    ]
 
 
 @pytest.mark.long
@@ -169,9 +181,8 @@ def test_any_number_of_workers_gives_the_same(
 ) -> None:
     expected = _converted(captures, tmp_path / "expected", "threads", 1)
     assert _converted(captures, tmp_path / "dataset", scheduler, workers) == expected
-    chosen = [compile_filter("udp"), compile_filter("ip[8] > 60")]
     counts = [
-        count_selected([tmp_path / "dataset"], chosen, scheduler=who, workers=many).tally.packets
+        _counted(tmp_path / "dataset", captures, who, many)
         for who, many in (("threads", 1), (scheduler, workers))
     ]
     assert counts[0] == counts[1]
