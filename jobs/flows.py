@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.executors import THREADS, open_executor, run_all
+from jobs.isolation import USUAL_LIMITS, Limits
 from jobs.sources import found_by_all
 from jobs.streams import Sizes
 from pcap2arrow.errors import UsageError
@@ -51,6 +52,8 @@ def flows(
     defrag: bool = True,
     scheduler: str = THREADS,
     workers: int | None = None,
+    limits: Limits = USUAL_LIMITS,
+    tell_dashboard: Callable[[str], object] | None = None,
     temporary: str | None = None,
     sizes: Sizes = SIZES,
 ) -> Flows:
@@ -67,7 +70,10 @@ def flows(
 
     with (
         scratch(reached_by_all(temporary, scheduler)) as folder,
-        open_executor(scheduler, workers) as (executor, workers),
+        open_executor(scheduler, workers, limits=limits, tell_dashboard=tell_dashboard) as (
+            executor,
+            workers,
+        ),
     ):
         return _Job(
             found_by_all(sources, scheduler),

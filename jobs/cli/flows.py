@@ -14,6 +14,7 @@ from jobs.cli.options import (
     sources_argument,
     taken,
     temporary_option,
+    worker_options,
 )
 from jobs.cli.slices import chosen_range, time_options
 
@@ -42,6 +43,7 @@ _HEADINGS = (
 @click.option("-o", "--output", metavar="FILE", help="Write all columns to a .parquet, .csv or .ndjson file.")
 @temporary_option
 @scheduler_options
+@worker_options
 @json_option
 def command(
     sources: tuple[str, ...],
@@ -72,6 +74,7 @@ def command(
 
     if output is not None:
         check_target(output)
+    scheduling = taken(packets, ("limits", "tell_dashboard"))
     times = chosen_range(sources, **taken(packets, ("start", "end", "tz")))
     chosen = chosen_filters(**packets)
     if chosen.lines is not None:
@@ -84,6 +87,7 @@ def command(
         scheduler=scheduler or fitting_scheduler(sources, workers),
         workers=workers,
         temporary=temporary,
+        **scheduling,
     )
     for reason in (*found.warnings, *found.errors):
         complain(reason)

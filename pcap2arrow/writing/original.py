@@ -39,13 +39,13 @@ def capture_row(dataset: Dataset, capture: LiveCapture) -> dict[str, Any]:
     return row
 
 
-def rebuild(dataset: Dataset, capture: LiveCapture) -> Iterator[pa.Buffer]:
-    """The octets of a capture, in stretches.
+def rebuild(dataset: Dataset, capture: LiveCapture, row: dict[str, Any] | None = None) -> Iterator[pa.Buffer]:
+    """The octets of a capture, in stretches; who has its :func:`capture_row` already gives it.
 
     Where frames are only referenced they are copied from the archive.  Raises ExportError where there are no octets,
     or where the archive is gone or no longer the same.
     """
-    row = capture_row(dataset, capture)
+    row = row or capture_row(dataset, capture)
     if row["frames"] == "stored":
         yield from _from_tables(dataset, capture, row)
     elif row["frames"] == "referenced":
