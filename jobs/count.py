@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobs.executors import THREADS, NamedTask, open_executor, run_all
 from jobs.isolation import USUAL_LIMITS, Limits
 from jobs.reports import named
+from jobs.sources import found_by_all
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.errors import FilterError, Pcap2ArrowError, QuarantineError, UsageError
@@ -17,8 +18,11 @@ from pcap2arrow.errors import FilterError, Pcap2ArrowError, QuarantineError, Usa
 if TYPE_CHECKING:
     from jobs.filters import FilterLine
     from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
+    from pcap2arrow.inputs import Input
     from queries.filters.compiled import Filter
     from queries.select import Tally
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +33,58 @@ class Count:
     errors: tuple[str, ...]
 
 
-def count(sources: Iterable[str | os.PathLike[str]]) -> Count:
-    """Count packets: those of a dataset from its log, those of a capture by reading it.
+def count(sources: Iterable[str | os.PathLike[str]], **scheduling: Any) -> Count:
+    """Count packets: those of a dataset from its log, those of captures by reading them, each by a task.
 
-    A capture that a dataset holds under two names counts once.
+    A capture that a dataset holds under two names counts once.  ``scheduling`` is what :func:`open_executor` takes.
     """
-    packets, errors = 0, list[str]()
-    for source in sources:
-        if is_dataset(source):
-            packets += sum(file.rows for file in open_dataset(source).snapshot().files("packets"))
-            continue
-        from pcap2arrow.reading.api import info
+    paths = found_by_all(sources, scheduling.get("scheduler", THREADS))
+    tasks = [task for path in paths for task in _whole_tasks(path)]
+    counted = list(run_counts(tasks, _lost, **scheduling)) if tasks else []
+    logged = (open_dataset(path).snapshot().files("packets") for path in paths if is_dataset(path))
+    return Count(
+        sum(each.packets for each in counted) + sum(file.rows for files in logged for file in files),
+        tuple(error for each in counted for error in each.errors),
+    )
 
-        for capture in info(source):
-            packets += capture["packets"] or 0
-            if capture["error"]:
-                errors.append(named(capture["name"], capture["path"], capture["error"]))
-    return Count(packets, tuple(errors))
+
+def _whole_tasks(source: str) -> Iterator[NamedTask]:
+    """Tasks that each give the Count of a capture."""
+    if is_dataset(source):
+        return
+    from pcap2arrow.inputs import find_captures
+
+    for found in find_captures([source]).captures:
+        yield NamedTask(found.name, _count_all, (found,))
+
+
+def _count_all(found: Input) -> Count:
+    from pcap2arrow.reading.api import capture_info
+
+    known = capture_info(found)
+    error = known["error"]
+    return Count(known["packets"] or 0, (named(found.name, found.path, error),) if error else ())
+
+
+def _lost(task: NamedTask, error: QuarantineError) -> Count:
+    return Count(0, (f"{task.name}: {error}",))
+
+
+def run_counts(
+    tasks: Iterable[NamedTask],
+    lost: Callable[[NamedTask, QuarantineError], _T],
+    *,
+    scheduler: str = THREADS,
+    workers: int | None = None,
+    limits: Limits = USUAL_LIMITS,
+    tell_dashboard: Callable[[str], object] | None = None,
+) -> Iterator[_T]:
+    """The results of tasks on a scheduler (see :func:`open_executor`), in their order; ``lost`` makes up for one."""
+    with open_executor(scheduler, workers, limits=limits, tell_dashboard=tell_dashboard) as (
+        executor,
+        workers,
+    ):
+        yield from run_all(executor, workers, tasks, lost=lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,33 +96,25 @@ class SelectedCount:
 
 
 def count_selected(
-    sources: Iterable[str | os.PathLike[str]],
-    filters: Sequence[Filter],
-    *,
-    scheduler: str = THREADS,
-    workers: int | None = None,
-    limits: Limits = USUAL_LIMITS,
-    tell_dashboard: Callable[[str], object] | None = None,
+    sources: Iterable[str | os.PathLike[str]], filters: Sequence[Filter], **scheduling: Any
 ) -> SelectedCount:
-    """Count the packets that each filter selects, in one pass over the sources, on a scheduler (see `open_executor`).
+    """Count the packets that each filter selects, in one pass over the sources, on a scheduler.
 
-    A capture that a dataset holds under two names counts once.  Raises UsageError where the scheduler can't be used,
-    and for standard input on another one than threads.
+    A capture that a dataset holds under two names counts once.  ``scheduling`` is what :func:`open_executor` takes.
+    Raises UsageError where the scheduler can't be used, and for standard input on another one than threads.
     """
-    from queries.select import total
+    paths = found_by_all(sources, scheduling.get("scheduler", THREADS))
+    return added_up(_tasks(paths, filters), filters, **scheduling)
 
-    paths = [os.fspath(source) for source in sources]
-    if "-" in paths and scheduler != THREADS:
-        raise UsageError(f"standard input is read by {THREADS} only, not by {scheduler}")
+
+def added_up(tasks: Iterable[NamedTask], filters: Sequence[Filter], **scheduling: Any) -> SelectedCount:
+    """The sum of tasks that each give a SelectedCount; one that kills its worker is an error, and costs no other."""
+    from queries.select import total
 
     def lost(task: NamedTask, error: QuarantineError) -> SelectedCount:
         return SelectedCount(total([], len(filters)), (f"{task.name}: {error}",))
 
-    with open_executor(scheduler, workers, limits=limits, tell_dashboard=tell_dashboard) as (
-        executor,
-        workers,
-    ):
-        counted = list(run_all(executor, workers, _tasks(paths, filters), lost=lost))
+    counted = list(run_counts(tasks, lost, **scheduling))
     tally = total((each.tally for each in counted), len(filters))
     return SelectedCount(tally, tuple(error for each in counted for error in each.errors))
 
@@ -166,16 +197,17 @@ def _dataset_tasks(dataset: Dataset, filters: Sequence[Filter]) -> Iterator[Name
     for group in groups(files, filters):
         name = dataset.path_of(group[0].path) + (f" and {len(group) - 1} more" if len(group) > 1 else "")
         yield NamedTask(
-            name, _count_files, (dataset, group, filters, swapped), sum(file.size for file in group)
+            name, count_group, (dataset, group, filters, swapped), sum(file.size for file in group)
         )
     for live in captures:
         if live not in stored:
             yield NamedTask(live.name, _count_without_octets, (dataset, live, filters), live.source.size)
 
 
-def _count_files(
+def count_group(
     dataset: Dataset, files: Sequence[DataFile], filters: Sequence[Filter], swapped: frozenset[int]
 ) -> SelectedCount:
+    """What filters select of some files of a dataset; ``swapped`` as :func:`big_endian_captures` gives it."""
     from queries.select import count_files
 
     return SelectedCount(count_files(filters, dataset, files, big_endian=swapped), ())

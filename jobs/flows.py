@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.executors import THREADS, open_executor, run_all
+from jobs.isolation import USUAL_LIMITS, Limits
+from jobs.sources import found_by_all
 from jobs.streams import Sizes
 from pcap2arrow.errors import UsageError
 from pcap2arrow.times import EVER, TimeRange
@@ -51,6 +52,8 @@ def flows(
     defrag: bool = True,
     scheduler: str = THREADS,
     workers: int | None = None,
+    limits: Limits = USUAL_LIMITS,
+    tell_dashboard: Callable[[str], object] | None = None,
     temporary: str | None = None,
     sizes: Sizes = SIZES,
 ) -> Flows:
@@ -63,18 +66,31 @@ def flows(
 
     Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources.
     """
-    from jobs.rounds import scratch
+    from jobs.rounds import reached_by_all, scratch
 
-    where = temporary or ("." if "://" in scheduler else tempfile.gettempdir())
-    with scratch(where) as folder, open_executor(scheduler, workers) as (executor, workers):
+    with (
+        scratch(reached_by_all(temporary, scheduler)) as folder,
+        open_executor(scheduler, workers, limits=limits, tell_dashboard=tell_dashboard) as (
+            executor,
+            workers,
+        ),
+    ):
         return _Job(
-            list(sources), chosen, times, defrag, executor, workers, folder, scheduler == THREADS, sizes
+            found_by_all(sources, scheduler),
+            chosen,
+            times,
+            defrag,
+            executor,
+            workers,
+            folder,
+            scheduler == THREADS,
+            sizes,
         ).run()
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    sources: list[str | os.PathLike[str]]
+    sources: Sequence[str | os.PathLike[str]]
     chosen: Filter | None
     times: TimeRange
     defrag: bool

@@ -54,11 +54,16 @@ def batches(items: Sequence[_T], octets: Callable[[_T], int | None], most: int) 
         yield batch
 
 
+def reached_by_all(temporary: str | None, scheduler: str) -> str:
+    """The folder for temporary files: the one given, else the system's, or the current one of a cluster's driver."""
+    return temporary or ("." if "://" in scheduler else tempfile.gettempdir())
+
+
 @contextmanager
 def scratch(folder: str) -> Iterator[str]:
     """A new folder in that one, for the length of a ``with`` block.  Raises UsageError where there can't be one."""
     try:
-        made = tempfile.mkdtemp(prefix=".pcap2arrow-", dir=folder)
+        made = tempfile.mkdtemp(prefix=".pcap2arrow-", dir=Path(folder).absolute())
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror}: expected a folder for temporary files") from error
     try:

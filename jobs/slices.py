@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from jobs.count import Count, SelectedCount, big_endian_captures
-from pcap2arrow.errors import UsageError
+from jobs.count import Count, SelectedCount, added_up, big_endian_captures, count_group, run_counts
+from jobs.executors import THREADS, NamedTask
+from jobs.sources import found_by_all
+from pcap2arrow.errors import QuarantineError, UsageError
 from pcap2arrow.writing.arrangement import MERGED, slices
 from pcap2arrow.writing.of_files import file_within, packets_in
 from pcap2arrow.writing.reader import FileReader, TableReader
@@ -18,10 +19,10 @@ from pcap2arrow.writing.slices import Slice, first_time
 from pcap2arrow.writing.sources import open_readers
 
 if TYPE_CHECKING:
+    from pcap2arrow.dataset.log import Dataset
     from pcap2arrow.dataset.snapshot import DataFile
     from pcap2arrow.times import TimeRange, Times
     from queries.filters.compiled import Filter
-    from queries.select import Tally
 
 
 def range_of(sources: Sequence[str], times: Times) -> TimeRange:
@@ -36,101 +37,127 @@ def range_of(sources: Sequence[str], times: Times) -> TimeRange:
         return times(min((first for first in firsts if first is not None), default=None))
 
 
-def count_slices(sources: Sequence[str], times: Times) -> Count:
-    """Count the packets of a range of time; of datasets only the files are read that its ends cut through."""
-    errors: list[str] = []
-    with open_readers(sources, None, octets=False) as readers:
-        packets = sum(_count(each, errors) for each in slices(readers, times, MERGED))
-    return Count(packets, tuple(errors))
+def count_slices(sources: Sequence[str], times: Times, **scheduling: Any) -> Count:
+    """Count the packets of a range of time; of datasets only the files are read that its ends cut through.
 
-
-def _count(part: Slice, errors: list[str]) -> int:
-    if isinstance(part.reader, FileReader):
-        found = part.chosen(Wanted(damaged=_first(errors)))
-        return sum(int(chosen.sum()) if chosen.shape[1] else len(chosen) for chosen in found)
-    dataset = part.reader.dataset
-    return sum(
-        file.rows if file_within(file, part.times) else int(packets_in(dataset, file, part.times).sum())
-        for file in _packets(part.reader)
-    )
+    ``scheduling`` is what :func:`~jobs.executors.open_executor` takes.
+    """
+    with _slices(sources, times, scheduling) as found:
+        tasks = (NamedTask(_name(part), _count, (part,)) for part in found)
+        counted = list(run_counts(tasks, _lost, **scheduling))
+    errors = (error for each in counted for error in each.errors)
+    return Count(sum(each.packets for each in counted), tuple(errors))
 
 
 def count_slices_selected(
-    sources: Sequence[str], times: Times, filters: Sequence[Filter], *, workers: int | None = None
+    sources: Sequence[str], times: Times, filters: Sequence[Filter], **scheduling: Any
 ) -> SelectedCount:
-    """Count the packets of a range of time that each filter selects, in one pass, by so many threads."""
-    from queries.select import total
-
-    errors: list[str] = []
-    with (
-        open_readers(sources, None, octets=False) as readers,
-        ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor,
-    ):
-        tasks = [task for each in slices(readers, times, MERGED) for task in _tasks(each, filters, errors)]
-        tallies = executor.map(lambda task: task(), tasks)
-        return SelectedCount(total(tallies, len(filters)), tuple(errors))
+    """Count the packets of a range of time that each filter selects, in one pass; as :func:`count_slices`."""
+    with _slices(sources, times, scheduling) as found:
+        return added_up((task for part in found for task in _tasks(part, filters)), filters, **scheduling)
 
 
-def _tasks(part: Slice, filters: Sequence[Filter], errors: list[str]) -> Iterator[Callable[[], Tally]]:
+@contextmanager
+def _slices(sources: Sequence[str], times: Times, scheduling: Mapping[str, Any]) -> Iterator[list[Slice]]:
+    """What there is of a range of time, as workers find it."""
+    paths = found_by_all(sources, scheduling.get("scheduler", THREADS))
+    with open_readers(paths, None, octets=False) as readers:
+        yield slices(readers, times, MERGED)
+
+
+def _name(part: Slice) -> str:
+    return part.reader.name if isinstance(part.reader, FileReader) else part.reader.capture.name
+
+
+def _lost(task: NamedTask, error: QuarantineError) -> Count:
+    return Count(0, (f"{task.name}: {error}",))
+
+
+def _count(part: Slice) -> Count:
+    if isinstance(part.reader, FileReader):
+        damage = _Damage()
+        found = part.chosen(Wanted(damaged=damage.hear))
+        packets = sum(int(chosen.sum()) if chosen.shape[1] else len(chosen) for chosen in found)
+        return Count(packets, tuple(damage.first))
+    dataset = part.reader.dataset
+    return Count(
+        sum(
+            file.rows if file_within(file, part.times) else int(packets_in(dataset, file, part.times).sum())
+            for file in _packets(part.reader)
+        ),
+        (),
+    )
+
+
+def _tasks(part: Slice, filters: Sequence[Filter]) -> Iterator[NamedTask]:
+    """Tasks that each give a SelectedCount."""
     reader = part.reader
     if isinstance(reader, FileReader):
-        yield lambda: _count_capture(part, filters, errors)
+        yield NamedTask(reader.name, _count_capture, (part, filters))
     elif "frames=stored" in reader.capture.options.split():
         yield from _file_tasks(part, reader, filters)
     else:
-        yield lambda: _count_without_octets(part, reader, filters, errors)
+        yield NamedTask(reader.capture.name, _count_without_octets, (part, reader, filters))
 
 
-def _file_tasks(part: Slice, reader: TableReader, filters: Sequence[Filter]) -> Iterator[Callable[[], Tally]]:
+def _file_tasks(part: Slice, reader: TableReader, filters: Sequence[Filter]) -> Iterator[NamedTask]:
     """Files within the range are counted together, those that its ends cut through each on its own."""
-    from queries.select import count_files, groups
-    from queries.slices import count_within
+    from queries.select import groups
 
     dataset, swapped = reader.dataset, big_endian_captures(reader.dataset, [reader.capture])
     whole = [file for file in _packets(reader) if file_within(file, part.times)]
     for group in groups(whole, filters):
-        yield lambda group=group: count_files(filters, dataset, group, big_endian=swapped)  # type: ignore[misc]
+        octets = sum(file.size for file in group)
+        yield NamedTask(reader.capture.name, count_group, (dataset, group, filters, swapped), octets)
     for file in _packets(reader):
         if file not in whole:
-            yield lambda file=file: count_within(filters, dataset, file, part.times, big_endian=bool(swapped))  # type: ignore[misc]
+            given = dataset, file, part.times, filters, bool(swapped)
+            yield NamedTask(reader.capture.name, _count_cut, given, file.size)
 
 
-def _count_without_octets(
-    part: Slice, reader: TableReader, filters: Sequence[Filter], errors: list[str]
-) -> Tally:
+def _count_cut(
+    dataset: Dataset, file: DataFile, times: TimeRange, filters: Sequence[Filter], is_swapped: bool
+) -> SelectedCount:
+    from queries.slices import count_within
+
+    return SelectedCount(count_within(filters, dataset, file, times, big_endian=is_swapped), ())
+
+
+def _count_without_octets(part: Slice, reader: TableReader, filters: Sequence[Filter]) -> SelectedCount:
     """By columns if they tell, else by the octets in the archive."""
     from queries.select import total
 
     try:
-        return total((task() for task in _file_tasks(part, reader, filters)), len(filters))
+        counted = [task() for task in _file_tasks(part, reader, filters)]
+        return SelectedCount(total((each.tally for each in counted), len(filters)), ())
     except UsageError:
         if "frames=referenced" not in reader.capture.options.split():
             raise
         archived = FileReader(reader.capture.source.path, reader.capture.name)
-        return _count_capture(replace(part, reader=archived), filters, errors)
+        return _count_capture(replace(part, reader=archived), filters)
 
 
-def _count_capture(part: Slice, filters: Sequence[Filter], errors: list[str]) -> Tally:
+def _count_capture(part: Slice, filters: Sequence[Filter]) -> SelectedCount:
     from queries.exports import FilterSelection
 
-    selection = FilterSelection(filters)
+    selection, damage = FilterSelection(filters), _Damage()
     packets = [0] * len(filters)
-    for chosen in part.chosen(Wanted(selection, damaged=_first(errors))):
+    for chosen in part.chosen(Wanted(selection, damaged=damage.hear)):
         packets = [before + int(more) for before, more in zip(packets, chosen.sum(axis=0), strict=True)]
     selection.tally.packets = packets
-    return selection.tally
+    return SelectedCount(selection.tally, tuple(damage.first))
 
 
-def _first(errors: list[str]) -> Callable[[str], None]:
+@dataclass(slots=True)
+class _Damage:
     """Hears of damage to one capture, and keeps the first of it."""
-    heard: list[str] = []
 
-    def hear(reason: str) -> None:
-        if not heard:
-            errors.append(reason)
-        heard.append(reason)
+    first: list[str] = field(default_factory=list)
 
-    return hear
+    def hear(self, reason: str) -> None:
+        """Take notice."""
+        if not self.first:
+            self.first.append(reason)
 
 
 def _packets(reader: TableReader) -> list[DataFile]:

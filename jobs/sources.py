@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,6 +26,21 @@ def check_dataset(argument: str) -> str:
     if not is_dataset(argument):
         raise UsageError(f"{argument}: no dataset here")
     return argument
+
+
+def found_by_all(sources: Iterable[str | os.PathLike[str]], scheduler: str) -> list[str]:
+    """The sources as workers find them: by absolute paths, where these are of a cluster.
+
+    Raises UsageError for standard input where other processes would have to read it.
+    """
+    from jobs.executors import THREADS
+
+    paths = [os.fspath(source) for source in sources]
+    if "-" in paths and scheduler != THREADS:
+        raise UsageError(f"standard input is read by {THREADS} only, not by {scheduler}")
+    if "://" not in scheduler:
+        return paths
+    return [path if "://" in path else str(Path(path).absolute()) for path in paths]
 
 
 _PROCESSES_FROM = 128 << 20  # octets

@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 class Job:
     """What is written, of what, and who works on it."""
 
-    sources: list[str | os.PathLike[str]]
+    sources: Sequence[str | os.PathLike[str]]
     rules: Rules
     chosen: Filter | None
     times: TimeRange

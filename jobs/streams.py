@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.executors import THREADS, open_executor
+from jobs.isolation import USUAL_LIMITS, Limits
+from jobs.sources import found_by_all
 from jobs.steps import Progress
 from pcap2arrow.errors import UsageError
 from pcap2arrow.times import EVER, TimeRange
@@ -71,6 +73,8 @@ def write_streams(
     function: str | None = None,
     scheduler: str = THREADS,
     workers: int | None = None,
+    limits: Limits = USUAL_LIMITS,
+    tell_dashboard: Callable[[str], object] | None = None,
     temporary: str | None = None,
     watch: Watcher = lambda progress: None,
     sizes: Sizes = Sizes(),
@@ -111,11 +115,14 @@ def write_streams(
     with (
         scratch(temporary or str(Path(tables or folder or ".").absolute().parent)) as made,
         _emptied_on_failure(folder),
-        open_executor(scheduler, workers) as (executor, workers),
+        open_executor(scheduler, workers, limits=limits, tell_dashboard=tell_dashboard) as (
+            executor,
+            workers,
+        ),
     ):
         outputs = Outputs(made, folder, wanted, template, hashes)
         job = Job(
-            list(sources),
+            found_by_all(sources, scheduler),
             rules,
             chosen,
             times,

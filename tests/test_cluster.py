@@ -22,12 +22,14 @@ from distributed.security import Security
 from jobs.cluster.local import local_cluster
 from jobs.cluster.settings import settings
 from jobs.convert import convert
-from jobs.count import count_selected
+from jobs.count import count, count_selected
 from jobs.executors import open_executor
 from jobs.isolation import USUAL_LIMITS
+from jobs.slices import count_slices, count_slices_selected
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import find_captures
+from pcap2arrow.times import TimeRange
 from queries.filters.compiled import compile_filter
 from tests.commands import PROJECT, SAMPLE, command, json_lines, live_files, run, write_capture
 from tests.tasks import square
@@ -143,44 +145,32 @@ def test_its_key_is_in_no_file_and_on_no_command_line(cluster: tuple[str, Securi
 # The same from all
 
 
-def _converted(captures: Path, dataset: Path, scheduler: str, workers: int | None) -> dict[str, bytes]:
-    report = convert(find_captures([captures]), dataset, SMALL, scheduler=scheduler, workers=workers)
+def _converted(captures: Path, dataset: Path, scheduler: str) -> dict[str, bytes]:
+    report = convert(find_captures([captures]), dataset, SMALL, scheduler=scheduler)
     assert (report.failed, len(report.captures), len(report.damaged)) == ((), 6, 1)
     return live_files(dataset)
 
 
 def test_a_cluster_with_tls_writes_and_counts_the_same(captures: Path, ours: str, tmp_path: Path) -> None:
-    expected = _converted(captures, tmp_path / "by threads", "threads", 1)
+    expected = _converted(captures, tmp_path / "by threads", "threads")
     assert len(expected) > 40
-    assert _converted(captures, tmp_path / "by cluster", ours, None) == expected
+    assert _converted(captures, tmp_path / "by cluster", ours) == expected
+    counted = {who: _counted(tmp_path / "by cluster", captures, who) for who in ("threads", ours)}
+    assert counted[ours] == counted["threads"] and counted[ours][0][0] > 2000
+
+
+def _counted(dataset: Path, captures: Path, scheduler: str) -> list[list[int]]:
+    """Packets that filters select, of all times and of some; and all packets of captures."""
     filters = [compile_filter("udp"), compile_filter("ip[8] > 60")]
-    counted = {
-        scheduler: count_selected([tmp_path / "by cluster"], filters, scheduler=scheduler).tally.packets
-        for scheduler in ("threads", ours)
-    }
-    assert counted[ours] == counted["threads"] and counted[ours][0] > 2000
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("workers", [1, 2, 5])
-@pytest.mark.parametrize("scheduler", ["threads", "processes", "dask"])
-def test_any_number_of_workers_gives_the_same(
-    captures: Path, tmp_path: Path, scheduler: str, workers: int
-) -> None:
-    expected = _converted(captures, tmp_path / "expected", "threads", 1)
-    assert _converted(captures, tmp_path / "dataset", scheduler, workers) == expected
-    chosen = [compile_filter("udp"), compile_filter("ip[8] > 60")]
-    counts = [
-        count_selected([tmp_path / "dataset"], chosen, scheduler=who, workers=many).tally.packets
-        for who, many in (("threads", 1), (scheduler, workers))
+    given = {"scheduler": scheduler}
+    some = TimeRange(1_700_000_100 * 10**9, 1_700_000_900 * 10**9)
+    sources = [str(dataset), str(captures)]
+    counted = count_slices_selected(sources, some, filters, **given)
+    return [
+        count_selected(sources, filters, **given).tally.packets,
+        counted.tally.packets,
+        [len(counted.errors), count_slices(sources, some, **given).packets, count(sources, **given).packets],
     ]
-    assert counts[0] == counts[1]
-    tables = []
-    for who, many in (("threads", 1), (scheduler, workers)):
-        folder = tmp_path / f"streams {who} {many}"
-        run("streams", SAMPLE, "--tables", folder, "--scheduler", who, "--workers", str(many))
-        tables.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert tables[0] == tables[1]
 
 
 @pytest.mark.long

@@ -45,20 +45,20 @@ def command(sources: tuple[str, ...], as_json: bool, **options: Any) -> int:
     scheduling["scheduler"] = scheduling["scheduler"] or "threads"
     chosen = chosen_filters(**options)
     if chosen.one is None and chosen.lines is None:
-        return _count_all(sources, times, as_json=as_json)
+        return _count_all(sources, times, scheduling, as_json=as_json)
     return _count_selected(sources, times, chosen, scheduling, as_json=as_json)
 
 
-def _count_all(sources: tuple[str, ...], times: Times, *, as_json: bool) -> int:
+def _count_all(sources: tuple[str, ...], times: Times, scheduling: dict[str, Any], *, as_json: bool) -> int:
     from jobs.cli.output import complain
     from jobs.count import count
 
     if times:
         from jobs.slices import count_slices
 
-        counted = count_slices(sources, times)
+        counted = count_slices(sources, times, **scheduling)
     else:
-        counted = count(sources)
+        counted = count(sources, **scheduling)
     _print_count(counted.packets, as_json=as_json)
     for error in counted.errors:
         complain(error)
@@ -79,9 +79,7 @@ def _count_selected(
     if times:
         from jobs.slices import count_slices_selected
 
-        if scheduling["scheduler"] != "threads":
-            raise click.UsageError("packets of a time are counted by threads: no other --scheduler")
-        counted = count_slices_selected(sources, times, chosen.filters, workers=scheduling["workers"])
+        counted = count_slices_selected(sources, times, chosen.filters, **scheduling)
     else:
         counted = count_selected(sources, chosen.filters, **scheduling)
     for warning in filter_warnings(chosen.filters, counted.tally):

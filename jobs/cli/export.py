@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.filters import ChosenFilters, chosen_filters, filter_options
-from jobs.cli.options import json_option, sources_argument, taken
+from jobs.cli.options import (
+    SCHEDULING,
+    json_option,
+    scheduler_options,
+    sources_argument,
+    taken,
+    temporary_option,
+    worker_options,
+)
 from jobs.cli.slices import (
     ARRANGEMENT,
     SPLIT,
@@ -59,6 +67,9 @@ if TYPE_CHECKING:
 @click.option("--snaplen", type=click.IntRange(min=1), metavar="N", help="Cut packets to N octets.")
 @arrangement_options
 @split_options
+@scheduler_options
+@worker_options
+@temporary_option
 @json_option
 def command(sources: tuple[str, ...], target: str, as_json: bool, **options: Any) -> int:
     """Write the packets of all sources, or those of a time or that a filter selects, merged by time to one capture.
@@ -85,7 +96,11 @@ def command(sources: tuple[str, ...], target: str, as_json: bool, **options: Any
     pcap2arrow export dataset --filters expressions.txt -w captures/
     pcap2arrow export dataset --capture monday.pcap --format original -w monday.pcap
     pcap2arrow export dataset --format original -w captures/
+    pcap2arrow export /shared/dataset -f 'udp port 53' -w dns.pcap --scheduler tls://scheduler:8786
     """
+    from jobs.sources import found_by_all
+    from jobs.spools import open_spool
+
     if target == "-" and sys.stdout.isatty():
         raise click.UsageError("standard output is a terminal: name a file, or use a pipe")
     settings = {name: options.pop(name) for name in ("capture", "format", "snaplen")}
@@ -94,22 +109,25 @@ def command(sources: tuple[str, ...], target: str, as_json: bool, **options: Any
     settings["arrangement"] = chosen_arrangement(**taken(options, ARRANGEMENT))
     if as_json and target == "-":
         raise click.UsageError("--json: standard output is taken by the capture: name a file with -w")
+    scheduling = taken(options, SCHEDULING)
     connections, flows = options.pop("connections"), options.pop("flows")
     chosen = chosen_filters(**options)
     keep_memory()
     begin = time.monotonic()
-    with watch_steps(as_json=as_json) as tell:
+    scheduling["scheduler"] = scheduling["scheduler"] or "threads"
+    found = found_by_all(sources, scheduling["scheduler"])
+    with watch_steps(as_json=as_json) as tell, open_spool(**scheduling) as settings["spool"]:
         settings["watch"] = lambda done, total: tell(Progress("exported", done, total))
         if connections or flows:
-            done = _export_connections(sources, target, chosen, flows, settings, connections=connections)
+            done = _export_connections(found, target, chosen, flows, settings, connections=connections)
         elif chosen.one is None and chosen.lines is None:
-            done = _export_all(sources, target, settings)
+            done = _export_all(found, target, settings)
         else:
-            done = _export_selected(sources, target, chosen, settings)
+            done = _export_selected(found, target, chosen, settings)
     return _tell(done, time.monotonic() - begin, as_json=as_json)
 
 
-def _export_all(sources: tuple[str, ...], target: str, settings: dict[str, Any]) -> FilteredExport:
+def _export_all(sources: list[str], target: str, settings: dict[str, Any]) -> FilteredExport:
     from jobs.export import FilteredExport
     from pcap2arrow.writing.api import export
 
@@ -118,7 +136,7 @@ def _export_all(sources: tuple[str, ...], target: str, settings: dict[str, Any])
 
 
 def _export_connections(
-    sources: tuple[str, ...],
+    sources: list[str],
     target: str,
     chosen: ChosenFilters,
     flows: tuple[str, ...],
@@ -134,7 +152,7 @@ def _export_connections(
 
 
 def _export_selected(
-    sources: tuple[str, ...], target: str, chosen: ChosenFilters, settings: dict[str, Any]
+    sources: list[str], target: str, chosen: ChosenFilters, settings: dict[str, Any]
 ) -> FilteredExport:
     from jobs.export import export_filtered, export_lines
 

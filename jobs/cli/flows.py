@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.filters import chosen_filters, filter_options
-from jobs.cli.options import defrag_option, json_option, scheduler_options, sources_argument, taken
+from jobs.cli.options import (
+    defrag_option,
+    json_option,
+    scheduler_options,
+    sources_argument,
+    taken,
+    temporary_option,
+    worker_options,
+)
 from jobs.cli.slices import chosen_range, time_options
 
 if TYPE_CHECKING:
@@ -33,13 +41,9 @@ _HEADINGS = (
 @time_options
 @defrag_option
 @click.option("-o", "--output", metavar="FILE", help="Write all columns to a .parquet, .csv or .ndjson file.")
-@click.option(
-    "--temp-dir",
-    "temporary",
-    metavar="DIR",
-    help="Folder for what does not fit in memory; a cluster has to reach it.  [default: the system's]",
-)
+@temporary_option
 @scheduler_options
+@worker_options
 @json_option
 def command(
     sources: tuple[str, ...],
@@ -70,6 +74,7 @@ def command(
 
     if output is not None:
         check_target(output)
+    scheduling = taken(packets, ("limits", "tell_dashboard"))
     times = chosen_range(sources, **taken(packets, ("start", "end", "tz")))
     chosen = chosen_filters(**packets)
     if chosen.lines is not None:
@@ -82,6 +87,7 @@ def command(
         scheduler=scheduler or fitting_scheduler(sources, workers),
         workers=workers,
         temporary=temporary,
+        **scheduling,
     )
     for reason in (*found.warnings, *found.errors):
         complain(reason)

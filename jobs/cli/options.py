@@ -126,6 +126,10 @@ def scheduler_options(function: _F) -> _F:
     return scheduler(workers(function))
 
 
+SCHEDULING = ("scheduler", "workers", "limits", "tell_dashboard", "temporary")
+"""What the options of schedulers, workers and temporary files are called."""
+
+
 def worker_options(function: Callable[..., int]) -> Callable[..., int]:
     """``--time-limit`` and ``--memory-limit``, as ``limits``, and ``--dashboard``, as ``tell_dashboard``."""
 
@@ -162,6 +166,16 @@ def _say(address: str) -> None:
     from jobs.cli.output import complain
 
     complain(f"dashboard: {address}")
+
+
+def temporary_option(function: _F) -> _F:
+    """``--temp-dir``, as ``temporary``."""
+    return click.option(
+        "--temp-dir",
+        "temporary",
+        metavar="DIR",
+        help="Folder for what does not fit in memory; a cluster has to reach it.  [default: the system's]",
+    )(function)
 
 
 def defrag_option(function: _F) -> _F:

@@ -9,7 +9,14 @@ from typing import Any
 import click
 
 from jobs.cli.filters import chosen_filters, filter_options
-from jobs.cli.options import defrag_option, json_option, scheduler_options, sources_argument, taken
+from jobs.cli.options import (
+    defrag_option,
+    json_option,
+    scheduler_options,
+    sources_argument,
+    taken,
+    worker_options,
+)
 from jobs.cli.slices import chosen_range, time_options
 
 
@@ -79,6 +86,7 @@ from jobs.cli.slices import chosen_range, time_options
     help="Folder for what does not fit in memory.  [default: beside the output]",
 )
 @scheduler_options
+@worker_options
 @json_option
 def command(
     sources: tuple[str, ...],
@@ -134,6 +142,7 @@ def command(
     keep_polars_memory()
     keep_memory()
     all_octets = hashes or octets or compat is not None
+    scheduling = taken(packets, ("limits", "tell_dashboard"))
     times = chosen_range(sources, **taken(packets, ("start", "end", "tz")))
     chosen = chosen_filters(**packets)
     if chosen.lines is not None:
@@ -154,6 +163,7 @@ def command(
             scheduler=scheduler or _fitting_scheduler(sources, workers, all_octets=all_octets),
             workers=workers,
             temporary=temporary,
+            **scheduling,
             watch=watch,
         )
     for reason in (*report.warnings, *report.errors):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,6 +33,9 @@ _T = TypeVar("_T")
 
 _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d{1,5}")
 _LOOK_EVERY = 1.0  # seconds
+_TOGETHER = (
+    0.002  # seconds for which tasks wait for others that are submitted with them, as Dask's messages do
+)
 
 
 class ClusterExecutor(Executor):
@@ -54,6 +57,7 @@ class ClusterExecutor(Executor):
         self._limits = limits
         self._lock = threading.Lock()
         self._tasks: dict[str, _Task] = {}
+        self._unsent: list[_Task] = []
         self._moved = time.monotonic()
         self._closing = threading.Event()
         with ExitStack() as opened:
@@ -86,19 +90,40 @@ class ClusterExecutor(Executor):
         return executor
 
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
-        """Run ``fn(*args, **kwargs)``, which has to be picklable, and its result too, on some worker."""
-        key = f"task-{uuid.uuid4().hex}"  # says nothing of what it reads: it is in logs and on dashboards
-        task = partial(fn, *args, **kwargs) if args or kwargs else fn
-        try:
-            remote = self._client.submit(run_task, task, self._limits, key=key, pure=False)
-        except (OSError, RuntimeError) as error:
-            raise SchedulerError(f"lost the scheduler: {error}") from error
-        submitted = _Task(Future(), remote)
+        """Run ``fn(*args, **kwargs)``, which has to be picklable, and its result too, on some worker.
+
+        Tasks that are submitted in a row reach the scheduler together: each graph costs it as much as several tasks.
+        """
+        task = _Task(partial(fn, *args, **kwargs) if args or kwargs else fn)
         with self._lock:
             self._moved = time.monotonic() if not self._tasks else self._moved
-            self._tasks[key] = submitted
-        self._loop.add_callback(self._collect, key)
-        return submitted.outcome
+            self._tasks[task.key] = task
+            self._unsent.append(task)
+            is_first = len(self._unsent) == 1
+        if is_first:
+            self._loop.add_callback(self._send)
+        return task.outcome
+
+    async def _send(self) -> None:
+        """Hand the scheduler what has been submitted since the last time."""
+        await asyncio.sleep(_TOGETHER)
+        with self._lock:
+            tasks, self._unsent = self._unsent, []
+        try:
+            sent = self._client.map(
+                partial(run_task, limits=self._limits),
+                [task.run for task in tasks],
+                key=[task.key for task in tasks],
+                pure=False,
+            )
+        except BaseException as error:
+            is_lost = isinstance(error, OSError | RuntimeError)
+            told = SchedulerError(f"lost the scheduler: {error}") if is_lost else error
+            for task in tasks:
+                self._end(task, partial(_raise, told))
+            return
+        for task, task.remote in zip(tasks, sent, strict=True):
+            self._loop.add_callback(self._collect, task)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster: when all tasks are done, or at once if not ``wait``; what runs then has no effect."""
@@ -110,20 +135,22 @@ class ClusterExecutor(Executor):
         self._watch.join()
         self._opened.close()
 
-    async def _collect(self, key: str) -> None:
+    async def _collect(self, task: _Task) -> None:
         """Hand on how a task ends, as soon as it does: what only its worker holds is lost with it."""
-        task = self._tasks[key]
+        assert task.remote is not None
         try:
             value = await self._client.gather(task.remote, asynchronous=True)
-            settle(task.outcome, lambda: value)
+            self._end(task, lambda: value)
         except BaseException as error:
-            told = task.given_up or _told(error)
-            settle(task.outcome, partial(_raise, told))
+            self._end(task, partial(_raise, task.given_up or _told(error)))
         finally:
             task.remote.release()
-            with self._lock:
-                self._moved = time.monotonic()
-                del self._tasks[key]
+
+    def _end(self, task: _Task, result: Callable[[], Any]) -> None:
+        settle(task.outcome, result)
+        with self._lock:
+            self._moved = time.monotonic()
+            del self._tasks[task.key]
 
     def _keep_watch(self) -> None:
         """Give all tasks up when nothing moves: Dask may lose sight of them (dask/distributed#3196)."""
@@ -135,7 +162,8 @@ class ClusterExecutor(Executor):
                 for task in tasks:
                     task.given_up = SchedulerError(f"nothing has moved on the cluster for {idle:.0f} s")
                     with suppress(OSError, RuntimeError):
-                        task.remote.cancel()
+                        if task.remote is not None:
+                            task.remote.cancel()
 
     def _is_at_work(self) -> bool:
         """Whether any worker has something to do, for us or for others."""
@@ -149,8 +177,11 @@ class ClusterExecutor(Executor):
 class _Task:
     """A task under way, here and there."""
 
-    outcome: Future[Any]
-    remote: RemoteFuture[Any]
+    run: Callable[[], Any]
+    outcome: Future[Any] = field(default_factory=Future)
+    remote: RemoteFuture[Any] | None = None
+    key: str = field(default_factory=lambda: f"task-{uuid.uuid4().hex}")
+    """It says nothing of what the task reads: it is in logs and on dashboards."""
     given_up: SchedulerError | None = None
 
 

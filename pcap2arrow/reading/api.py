@@ -124,11 +124,12 @@ def info(sources: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -> 
             dataset = open_dataset(source)
             result += [_summary(stored_row(dataset, live)) for live in dataset.snapshot().ordered()]
         else:
-            result += [_capture_summary(found) for found in find_captures([source]).captures]
+            result += [capture_info(found) for found in find_captures([source]).captures]
     return result
 
 
-def _capture_summary(found: Input) -> dict[str, Any]:
+def capture_info(found: Input) -> dict[str, Any]:
+    """What :func:`info` tells of a capture, by reading it."""
     options = Options()
     try:
         scanned = scan_alone(found, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pcap2arrow.errors import ExportError, UsageError
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pcap2arrow.writing.split import Split
+    from pcap2arrow.writing.spool import Spool
 
 
 def export(
@@ -56,6 +57,7 @@ def export(
     arrangement: Arrangement = MERGED,
     split: Split | None = None,
     watch: Watch = unwatched,
+    spool: Spool | None = None,
 ) -> ExportReport:
     """Write the packets of datasets and captures to one capture, or with ``original`` captures as they were.
 
@@ -67,6 +69,7 @@ def export(
     hold all of the range.  With ``split`` one file follows another, and ``target`` is a pattern for their names.
     ``original`` writes one capture octet for octet, or, where ``target`` is a folder or ends in ``/``, every capture
     under its name.  ``watch`` is told how many octets of the sources are read, and of how many (None: not known).
+    With ``spool`` its tasks read the captures, wherever they run, and this process writes.
 
     A file appears when it is whole.  Raises ExportError, SourceError, DatasetError, UsageError, FilterError, and
     what ``times`` raises where it is a function of the first packet's time.
@@ -81,12 +84,12 @@ def export(
         if format == "original":
             from pcap2arrow.writing.whole import export_originals
 
-            return export_originals(readers, target, watch)
+            return export_originals(readers, target, watch, spool)
         captures, asked = slices(readers, times, arrangement), _Asked(format, snaplen, arrangement, watch)
-        if split is None and selection is None and appears_whole(target):
+        if split is None and selection is None and spool is None and appears_whole(target):
             with suppress(UnkeptError):
                 return _write(_as_promised(captures, asked), lambda number, format: target)[0]
-        ready = _ready(captures, asked, selection)
+        ready = _ready(captures, asked, selection, spool)
         if split is None:
             return _write(ready, lambda number, format: target)[0]
         from pcap2arrow.writing.split import write_parts
@@ -108,6 +111,7 @@ def export_each(
     times: Times = EVER,
     arrangement: Arrangement = MERGED,
     watch: Watch = unwatched,
+    spool: Spool | None = None,
 ) -> dict[int, ExportReport]:
     """Write packets to several captures in one pass over the sources: to each those that are chosen for it.
 
@@ -123,7 +127,7 @@ def export_each(
         )
     with open_readers(sources, capture) as readers:
         captures, asked = slices(readers, times, arrangement), _Asked(format, snaplen, arrangement, watch)
-        return _write(_ready(captures, asked, selection), target)
+        return _write(_ready(captures, asked, selection, spool), target)
 
 
 def _no_originals() -> UsageError:
@@ -193,10 +197,23 @@ def _as_promised(captures: Sequence[Slice], asked: _Asked) -> _Ready:
     return _planned(captures, promises, asked, None, promised=True)
 
 
-def _ready(captures: Sequence[Slice], asked: _Asked, selection: Selection | None) -> _Ready:
+def _ready(
+    captures: Sequence[Slice], asked: _Asked, selection: Selection | None, spool: Spool | None
+) -> _Ready:
     if not captures:
         raise ExportError("there is no capture to export")
+    if spool is not None:
+        ready = _planned(captures, spool.traits(captures), asked, selection)
+        return replace(ready, parts=_read(ready.parts, spool))
     return _planned(captures, list(in_turn(capture.traits for capture in captures)), asked, selection)
+
+
+def _read(parts: Sequence[Part], spool: Spool) -> list[Part]:
+    """The parts, whose packets tasks have read, so that no record is copied from where it stands."""
+    captures = spool.read(*zip(*((part.capture, part.numbers, part.wanted) for part in parts), strict=True))
+    return [
+        replace(part, capture=capture, records=None) for part, capture in zip(parts, captures, strict=True)
+    ]
 
 
 def _planned(

@@ -31,13 +31,13 @@ _BATCH_ROWS = 1 << 16
 _BLOCK_ROWS = 1 << 12  # a block's content can be some MiB
 
 
-def rebuild(dataset: Dataset, capture: LiveCapture) -> Iterator[pa.Buffer]:
-    """The octets of a capture, in stretches.
+def rebuild(dataset: Dataset, capture: LiveCapture, row: dict[str, Any] | None = None) -> Iterator[pa.Buffer]:
+    """The octets of a capture, in stretches; who has its :func:`capture_row` already gives it.
 
     Where frames are only referenced they are copied from the archive.  Raises ExportError where there are no octets,
     or where the archive is gone or no longer the same.
     """
-    row = capture_row(dataset, capture)
+    row = row or capture_row(dataset, capture)
     if row["frames"] == "stored":
         yield from _from_tables(dataset, capture, row)
     elif row["frames"] == "referenced":

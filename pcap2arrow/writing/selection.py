@@ -37,6 +37,14 @@ class Selection(Protocol):
         """Where the packets of a dataset's file go, in the file's order; all of them are of one capture."""
 
 
+def unheard(reason: str) -> None:
+    """Take no notice of damage."""
+
+
+def unmetered(octets: int) -> None:
+    """Take no notice of how much is read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is wanted of a capture's packets.
@@ -49,5 +57,5 @@ class Wanted:
     selection: Selection | None = None
     is_pcapng: bool = False
     as_seen: bool = False
-    damaged: Callable[[str], None] = lambda reason: None
-    read: Callable[[int], None] = lambda octets: None
+    damaged: Callable[[str], None] = unheard
+    read: Callable[[int], None] = unmetered

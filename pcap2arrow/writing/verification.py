@@ -47,7 +47,7 @@ def verify_capture(dataset: Dataset, live: LiveCapture) -> VerifyReport:
         row = capture_row(dataset, live)
         if row["frames"] != "referenced" and _source_is_there(live, row):
             against = "source"
-            _compare(dataset, live)
+            _compare(dataset, live, row)
         else:
             _check(dataset, live, row)
     except (Pcap2ArrowError, OSError) as error:
@@ -66,9 +66,9 @@ def _source_is_there(live: LiveCapture, row: dict[str, Any]) -> bool:
         return False
 
 
-def _compare(dataset: Dataset, live: LiveCapture) -> None:
+def _compare(dataset: Dataset, live: LiveCapture, row: dict[str, Any]) -> None:
     with open_source(live.source.path, name=live.name) as source:
-        at = first_difference(source, rebuild(dataset, live))
+        at = first_difference(source, rebuild(dataset, live, row))
     if at is not None:
         raise ConflictError(f"{live.name}: differs from {live.source.path} at offset {at}")
 
@@ -77,7 +77,7 @@ def _check(dataset: Dataset, live: LiveCapture, row: dict[str, Any]) -> None:
     block, checksums = row["checksum_block"], row["checksums"]
     at = crc = 0
     found: list[int] = []
-    for stretch in rebuild(dataset, live):
+    for stretch in rebuild(dataset, live, row):
         view = memoryview(stretch)
         while len(view):
             part = view[: block - at % block]

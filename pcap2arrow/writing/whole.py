@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,44 +14,71 @@ from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.original import rebuild
 from pcap2arrow.writing.progress import Meter, Watch
 from pcap2arrow.writing.reader import FileReader, Reader, TableReader
+from pcap2arrow.writing.spool import Spool, Task
 from pcap2arrow.writing.target import STANDARD_OUTPUT, ExportReport, Target, open_target, write_octets
 
 _COPY_STEP = 4 << 20
 
 
-def export_originals(readers: list[Reader], target: Target, watch: Watch) -> ExportReport:
-    """Write one capture to a file, or all of them to a folder under their names; ``watch`` is told after each."""
-    meter = Meter([reader.size for reader in readers], watch)
+def export_originals(
+    readers: list[Reader], target: Target, watch: Watch, spool: Spool | None = None
+) -> ExportReport:
+    """Write one capture to a file, or all of them to a folder under their names, by a task each with ``spool``.
+
+    ``watch`` is told after each.
+    """
     into_folder = isinstance(target, str | os.PathLike) and (
         os.fspath(target).endswith("/") or (os.fspath(target) != STANDARD_OUTPUT and Path(target).is_dir())
     )
     if into_folder:
         assert isinstance(target, str | os.PathLike)
-        return _export_folder(readers, Path(target), meter)
+        return _export_folder(readers, Path(target), watch, spool)
     if len(readers) != 1:
         raise UsageError(
             f"original: expected one capture (pick it by name) or a folder, found {len(readers)} captures"
         )
     with open_target(target) as (file, name):
         octets = sum(write_octets(file, stretch) for stretch in _original(readers[0]))
-    meter.add(readers[0].size or 0)
+    Meter([readers[0].size], watch).add(readers[0].size or 0)
     return ExportReport(None, octets, (name,))
 
 
-def _export_folder(readers: list[Reader], folder: Path, meter: Meter) -> ExportReport:
+def _export_folder(readers: list[Reader], folder: Path, watch: Watch, spool: Spool | None) -> ExportReport:
+    place = folder if spool is None else folder.absolute()
+    tasks = [
+        Task(name, reader.size, _Original(reader, name, place))
+        for reader in readers
+        for name in _names(reader)
+    ]
+    meter = Meter([task.octets for task in tasks], watch)
     octets, files, errors = 0, list[str](), list[str]()
-    for reader in readers:
-        for name in _names(reader):
-            try:
-                path = folder / _inside(name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with open_target(path) as (file, _):
-                    octets += sum(write_octets(file, stretch) for stretch in _original(reader))
-                files.append(str(path))
-            except (Pcap2ArrowError, OSError) as error:
-                errors.append(f"{name}: {error}")
-        meter.add(reader.size or 0)
+    results = (task() for task in tasks) if spool is None else spool.run(tasks)
+    for task, done in zip(tasks, results, strict=True):
+        meter.add(task.octets or 0)
+        octets += done.octets
+        files += [str(folder / file) for file in done.files]
+        errors += done.errors
     return ExportReport(None, octets, tuple(files), tuple(errors))
+
+
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """Writes a capture as it was to a folder; the result names its file inside of it, or says what is wrong."""
+
+    reader: Reader
+    name: str
+    folder: Path
+
+    def __call__(self) -> ExportReport:
+        try:
+            inside = _inside(self.name)
+            path = self.folder / inside
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open_target(path) as (file, _):
+                octets = sum(write_octets(file, stretch) for stretch in _original(self.reader))
+        except (Pcap2ArrowError, OSError) as error:
+            return ExportReport(None, 0, (), (f"{self.name}: {error}",))
+        return ExportReport(None, octets, (str(inside),))
 
 
 def _names(reader: Reader) -> list[str]:
