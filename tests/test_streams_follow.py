@@ -33,18 +33,14 @@ EXCEPTIONS = {
 
 def _followed(tshark: str, capture: Path) -> Counter[Sent] | None:
     """What tshark follows; None of captures with more streams than that."""
-    listed = subprocess.run(
-        [tshark, "-r", capture, "-Y", "tcp", "-T", "fields", "-e", "tcp.stream"],
-        capture_output=True,
-        text=True,
-    )
-    numbers = {int(word) for line in listed.stdout.split() for word in line.split(",")}
-    if len(numbers) > _MOST_STREAMS:
+    words = [word for number in range(_MOST_STREAMS) for word in ("-z", f"follow,tcp,raw,{number}")]
+    fields = ("-Y", "tcp", "-T", "fields", "-e", "tcp.stream")
+    done = subprocess.run([tshark, "-r", capture, *fields, *words], capture_output=True, text=True)
+    listed, *followed = done.stdout.split("=" * 67)
+    if any(int(word) >= _MOST_STREAMS for line in listed.split() for word in line.split(",")):
         return None
-    words = [word for number in sorted(numbers) for word in ("-z", f"follow,tcp,raw,{number}")]
-    done = subprocess.run([tshark, "-r", capture, "-q", *words], capture_output=True, text=True)
-    followed = [part for part in done.stdout.split("=" * 67) if "Node 1: " in part]
-    return Counter(_sent(part) for part in followed if "Node 0: :0" not in part)  # a stream of no packet
+    parts = (part for part in followed if "Node 1: " in part)
+    return Counter(_sent(part) for part in parts if "Node 0: :0" not in part)  # a stream of no packet
 
 
 def _sent(part: str) -> Sent:
@@ -84,17 +80,18 @@ def _ours(capture: Path, folder: Path) -> list[Sent]:
 def _compare(captures: Sequence[CorpusCapture], tshark: str, folder: Path, least: int) -> None:
     compared, different = 0, {}
     for number, capture in enumerate(captures):
-        theirs = None if capture.name in EXCEPTIONS else _followed(tshark, capture.path)
+        found = () if capture.name in EXCEPTIONS else _ours(capture.path, folder / str(number))
+        ours = [each for each in found if any(octets for _, _, octets in each)]
+        theirs = _followed(tshark, capture.path) if ours else None
         if theirs is None:
             continue
-        ours = _ours(capture.path, folder / str(number))
-        wrong = [each for each in ours if any(octets for _, _, octets in each) and not theirs[each]]
+        wrong = [each for each in ours if not theirs[each]]
         if wrong:
             different[capture.name] = [
                 sorted((str(host), port, len(octets)) for host, port, octets in each) for each in wrong[:3]
             ]
         compared += len(ours)
-    print(f"\n{compared} connections of {len(captures)} captures; different: {len(different)}")
+    print(f"\n{compared} connections of {len(captures)} captures; different: {different or 'none'}")
     assert different == {}
     assert compared >= least
 
