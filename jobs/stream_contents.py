@@ -109,7 +109,7 @@ def read_bucket(
     from queries.streams.reading import Reading, parts
 
     defrag = rules.defrag and not rules.as_tcpflow
-    reading = Reading(chosen=chosen, where=is_tcp(rules), defrag=defrag, times=times)
+    reading = Reading(chosen=chosen, where=is_tcp(rules), defrag=defrag, of_tcp=True, times=times)
     shifted = pl.col("time") + pl.duration(seconds=shift) if shift else pl.col("time")
     frames, later = (
         [segments(frame, rules).with_columns(shifted) for part in parts(group, reading) for frame in part()]

@@ -74,6 +74,7 @@ class Job:
             views=True,
             defrag=self.rules.defrag and not self.rules.as_tcpflow,
             apart=apart,
+            of_tcp=True,
             times=self.times,
         )
 

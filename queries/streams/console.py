@@ -113,7 +113,7 @@ def _runs(bucket: Bucket, streams: Ints) -> Iterator[tuple[int, bytes]]:
     stops = starts + assembly.end - assembly.start
     titles = np.searchsorted(streams, assembly.stream[order[marks]])
     for title, run in zip(titles.tolist(), np.split(order, marks[1:]), strict=True):
-        yield title, b"".join(packets.payload.data[starts[each] : stops[each]] for each in run)
+        yield title, b"".join(packets.payload.data[starts[each] : stops[each]].data for each in run)
 
 
 def _shown(style: Style, heading: bytes, data: bytes, from_client: bool) -> bytes:
