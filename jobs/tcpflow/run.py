@@ -45,7 +45,7 @@ def run(arguments: Arguments, *, write: Callable[[bytes], object]) -> Outcome:
     Raises FilterError, UsageError, and errors of sources and targets.
     """
     from jobs.functions import load_function
-    from jobs.stream_contents import read_bucket
+    from jobs.tcpflow.reading import read_bucket
     from queries.filters.compiled import compile_filter
     from queries.streams.rules import SKIP, Rules
 
