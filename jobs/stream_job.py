@@ -75,6 +75,7 @@ class Job:
             views=True,
             defrag=self.rules.defrag and not self.rules.as_tcpflow,
             apart=apart,
+            of_tcp=True,
             times=self.times,
         )
 
@@ -97,7 +98,7 @@ class Job:
     def _can_be_apart(self, found: Sequence[Part]) -> bool:
         """Whether octets may be read once more, where headers tell that they are needed."""
         all_are_needed = self.outputs.hashes or "octets" in self.outputs.tables or self.rules.as_tcpflow
-        all_are_needed |= self.rules.gaps != "zero"
+        all_are_needed |= self.rules.gaps != "zero" or bool(self.outputs.contents)
         return not all_are_needed and all(part.source is not None or part.is_last for part in found)
 
     def _columns(self) -> tuple[str, ...]:
@@ -149,7 +150,7 @@ class Job:
 
     def _parting(self, found: Sequence[Part], reading: Reading) -> Parting:
         """How flows are parted, so that no bucket takes more memory than it may."""
-        if self.rules.as_tcpflow:
+        if self.rules.as_tcpflow or self.outputs.at_once:
             return Parting.into(1)
         if reading.apart:
             expected = sum(part.rows for part in found) * ROW
@@ -256,4 +257,5 @@ def _report(partials: Sequence[Partial], warnings: tuple[str, ...], errors: tupl
         name: sum(getattr(each, name) for each in partials)
         for name in ("streams", "files", "octets", "missing", "conflicts")
     }
-    return StreamsReport(**sums, warnings=warnings, errors=errors)
+    more = sorted(warning for each in partials for warning in each.warnings)
+    return StreamsReport(**sums, warnings=(*warnings, *more), errors=errors)

@@ -6,11 +6,12 @@ Tasks can run anywhere that reaches the sources and the folders; what they retur
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
+from jobs.stream_contents import Contents
 from pcap2arrow.errors import DatasetError, FormatError, LimitError, SourceError
 from pcap2arrow.writing.target import failing_as
 from queries.select import Tally
@@ -30,7 +31,8 @@ SOURCE_ERRORS = FormatError, SourceError, LimitError, DatasetError
 class Outputs:
     """What is made of streams: files in ``folder``, the tables that are named, hashes; ``temporary`` is for the rest.
 
-    Where names have to wait for all streams (``final`` is False), files have numbers for the time being.
+    ``contents`` are looked for in them.  Where names have to wait for all streams (``final`` is False), files have
+    numbers for the time being; where what is looked for needs them, all streams are put together ``at_once``.
     """
 
     temporary: str
@@ -38,11 +40,17 @@ class Outputs:
     tables: tuple[str, ...]
     template: Template
     hashes: bool
+    contents: Contents
 
     @property
     def final(self) -> bool:
         """Whether streams have their names before all buckets are done."""
-        return self.template.is_of_flow
+        return self.template.is_of_flow or self.at_once
+
+    @property
+    def at_once(self) -> bool:
+        """Whether there is but one bucket."""
+        return bool(self.contents) and not self.template.is_of_flow
 
     def number(self, bucket: str, stream: int) -> str:
         """What a file is called until it has its name."""
@@ -131,7 +139,7 @@ def put_together(
 def _fitting(
     pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs, name: str, most: int
 ) -> Iterator[Sequence[Piece]]:
-    if rules.as_tcpflow or memory(pieces) <= most or len(pieces) == 0:
+    if rules.as_tcpflow or outputs.at_once or memory(pieces) <= most or len(pieces) == 0:
         yield pieces
         return
     path = Path(outputs.temporary, f"{name}.again")
@@ -144,6 +152,11 @@ def write_bucket(name: str, bucket: Bucket, outputs: Outputs) -> Partial:
     given = bucket.names(outputs.template) if outputs.final else None
     if outputs.folder is not None:
         bucket.write_files(outputs.numbers(name, bucket, given), Path(outputs.folder))
-    return write_partial(
-        bucket, str(Path(outputs.temporary, name)), outputs.tables, given=given, hashes=outputs.hashes
-    )
+    made: dict[str, pl.DataFrame] = {}
+    warnings: tuple[str, ...] = ()
+    if outputs.contents and given is not None:
+        streams = bucket.streams_table(given, hashes=outputs.hashes)
+        made, warnings = outputs.contents.look_into(bucket, given, streams, outputs.folder)
+    stem = str(Path(outputs.temporary, name))
+    found = write_partial(bucket, stem, outputs.tables, given=given, hashes=outputs.hashes, made=made)
+    return replace(found, warnings=warnings)

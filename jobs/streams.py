@@ -88,30 +88,25 @@ def write_streams(
 
     ``with_http`` writes the bodies of HTTP messages beside streams, and the table ``http``; ``function`` puts what a
     function that it names as ``module:function`` says of each stream into the column ``result``.  With either of them
-    all is done at once, in memory.
+    and another template than the default, where names have to wait for all streams, all is done at once, in memory.
 
     Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources and targets.
     """
     from jobs.rounds import scratch
+    from jobs.stream_contents import HTTP, Contents
     from jobs.stream_job import Job
     from jobs.stream_tasks import Outputs
     from queries.streams.naming import Template
 
     template = template or Template()
-    if with_http or function is not None:
-        from jobs.stream_contents import Contents, write_contents
-
-        if octets:
-            raise UsageError("octets as a table: not together with HTTP or a function")
-        contents = Contents(with_http, function)
-        return write_contents(
-            sources, contents, rules, chosen, times, template, hashes=hashes, folder=folder, tables=tables
-        )
+    contents = Contents(with_http, function)
+    contents.check()
     if folder is not None:
         make_empty(folder)
     if tables is not None:
         make_folder(tables)
-    wanted = (*TABLES, *(["octets"] if octets else [])) if tables is not None else ()
+    more = [name for name, is_wanted in (("octets", octets), (HTTP, with_http)) if is_wanted]
+    wanted = (*TABLES, *more) if tables is not None else ()
     with (
         scratch(temporary or str(Path(tables or folder or ".").absolute().parent)) as made,
         _emptied_on_failure(folder),
@@ -120,7 +115,7 @@ def write_streams(
             workers,
         ),
     ):
-        outputs = Outputs(made, folder, wanted, template, hashes)
+        outputs = Outputs(made, folder, wanted, template, hashes, contents)
         job = Job(
             found_by_all(sources, scheduler),
             rules,

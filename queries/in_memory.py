@@ -92,7 +92,7 @@ def _bucket(packets: pl.LazyFrame, overlap: Overlap, limit: int | None) -> Bucke
     from queries.streams.rules import Rules
 
     rules = Rules(overlap=overlap, limit=limit)
-    frames = _frames(packets, Reading(where=is_tcp(rules)))
+    frames = _frames(packets, Reading(where=is_tcp(rules), of_tcp=True))
     return Bucket.of([segments(frame, rules) for frame in frames], rules)
 
 

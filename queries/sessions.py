@@ -102,8 +102,9 @@ def in_order(frames: Sequence[pl.DataFrame], shifts: Sequence[int], start: int |
 def track(packets: Packets, how: Tracking) -> list[Session]:
     """The sessions, by their numbers.
 
-    A session is opened by a SYN between endpoints without a session, and counts as established with the ACK that
-    ends the handshake; one that was not is closed with the last packet of all.  Source: tcpslice(1), tcpslice 1.5.
+    A session is opened by a SYN between endpoints without a session, that of an answer, too.  It counts as established
+    with the ACK that ends a handshake from its SYN alone on; one that was not is closed with the last packet of all.
+    Source: tcpslice(1), tcpslice 1.5.
     """
     found = [session for pair in _pairs(packets.tcp) for session in _sessions(pair, packets, how)]
     found.sort(key=lambda each: each.opened)
@@ -152,31 +153,34 @@ def _pairs(tcp: pl.DataFrame) -> Iterator[_Pair]:
     """Segments by endpoints, where any of them is a SYN."""
     if not len(tcp):
         return
-    opening = (pl.col("tcp_flags") & (SYN | ACK) == SYN).any().over(_PAIR)
+    opening = (pl.col("tcp_flags") & SYN != 0).any().over(_PAIR)
     for table in tcp.filter(opening).partition_by(_PAIR, maintain_order=True):
         yield _Pair(table)
 
 
 def _sessions(pair: _Pair, packets: Packets, how: Tracking) -> Iterator[Session]:
-    opening = pair.flags & (SYN | ACK | RST | FIN) == SYN
+    opening = pair.flags & SYN != 0
     if how.end is not None:
         opening &= pair.time <= how.end
     at = pair.first(-1, opening)
     while at < len(pair.row):
-        established = _established(pair, at, how)
+        begun = pair.first(at - 1, pair.flags & (SYN | ACK | RST) == SYN)
+        established = _established(pair, begun, how)
         stop, closed = _closing(pair, established, packets, how)
         side = bool(pair.back[at])
         yield Session(
-            0, int(pair.row[at]), closed, pair.row[at:stop], _octets(pair, at, established, stop),
+            0, int(pair.row[at]), closed, pair.row[at:stop], _octets(pair, begun, established, stop),
             pair.endpoint(side), pair.endpoint(not side),
         )  # fmt: skip
         at = pair.first(stop - 1, opening)
 
 
-def _established(pair: _Pair, opened: int, how: Tracking) -> int:
-    """The segment that ends the handshake; the number of all where none does before the range ends."""
-    mine = pair.back == pair.back[opened]
-    answer = pair.first(opened, ~mine & (pair.flags & (SYN | ACK | RST) == (SYN | ACK)))
+def _established(pair: _Pair, begun: int, how: Tracking) -> int:
+    """The segment that ends the handshake that was begun; the number of all where none does before the range ends."""
+    if begun == len(pair.row):
+        return begun
+    mine = pair.back == pair.back[begun]
+    answer = pair.first(begun, ~mine & (pair.flags & (SYN | ACK | RST) == (SYN | ACK)))
     found = pair.first(answer, mine & (pair.flags & (SYN | ACK | RST) == ACK))
     if found < len(mine) and how.end is not None and pair.time[found] > how.end:
         return len(mine)
@@ -224,18 +228,18 @@ def _silence(pair: _Pair, established: int, stop: int, packets: Packets, idle: i
     return (last + 1, closing) if closing < len(packets.second) else None
 
 
-def _octets(pair: _Pair, opened: int, established: int, stop: int) -> int:
+def _octets(pair: _Pair, begun: int, established: int, stop: int) -> int:
     """Octets of data that came in order, each counted once."""
     total = 0
     for side in (False, True):
-        segments = slice(opened, stop)
+        segments = slice(begun, stop)
         mine = pair.back[segments] == side
-        begun = np.flatnonzero(mine & (pair.flags[segments] & SYN != 0))
-        carrying = np.flatnonzero(mine & (pair.length[segments] > 0)) + opened
+        syn = np.flatnonzero(mine & (pair.flags[segments] & SYN != 0))
+        carrying = np.flatnonzero(mine & (pair.length[segments] > 0)) + begun
         carrying = carrying[carrying >= established]
-        if not len(begun) or not len(carrying):
+        if not len(syn) or not len(carrying):
             continue
-        base = int(pair.seq[opened + begun[0]]) + 1
+        base = int(pair.seq[begun + syn[0]]) + 1
         start = (pair.seq[carrying] - base + _HALF & 0xFFFFFFFF) - _HALF
         order = np.argsort(start, kind="stable")
         start, ends = start[order], np.maximum.accumulate((start + pair.length[carrying])[order])

@@ -22,6 +22,7 @@ DEBIAN_PACKAGES = {
     "tshark": "tshark",
     "capinfos": "tshark",
     "editcap": "tshark",
+    "sharkd": "tshark",
     "mergecap": "tshark",
     "openssl": "openssl",
     "shellcheck": "shellcheck",

@@ -89,7 +89,30 @@ def test_where_fragments_overlap_the_first_octets_count(tmp_path: Path) -> None:
     assert _octets([tmp_path / "a.pcap"], tmp_path / "out") == text[:28] + bytes(32) + text[60:]
     told = ("fragments overlap in 1 datagram: the octets that came first count",)
     assert flows([tmp_path / "a.pcap"]).warnings == told
-    assert write_streams([tmp_path / "a.pcap"], rules=Rules(), tables=str(tmp_path / "t")).warnings == told
+    pcap2arrow.convert([tmp_path / "a.pcap"], tmp_path / "dataset")
+    for source in ("a.pcap", "dataset"):
+        for hashes in (False, True):
+            report = write_streams(
+                [tmp_path / source], rules=Rules(), tables=str(tmp_path / "t"), hashes=hashes
+            )
+            assert report.warnings == told
+
+
+def test_overlaps_of_other_protocols_say_nothing_of_streams(tmp_path: Path) -> None:
+    """However octets are read."""
+    frames, _ = _frames(1)
+    header = frames[1][: _ETHERNET + _IP - 11] + b"\x11" + frames[1][_ETHERNET + _IP - 10 : _ETHERNET + _IP]
+    content = frames[1][_ETHERNET + _IP :]
+    pieces = [_fragment(header, content, 0, 48), _fragment(header, content, 24, len(content))]
+    tcp.write(tmp_path / "a.pcap", [frames[0], *pieces])
+    pcap2arrow.convert([tmp_path / "a.pcap"], tmp_path / "dataset")
+    for source in ("a.pcap", "dataset"):
+        assert "fragments overlap in 1 datagram" in flows([tmp_path / source]).warnings[0]
+        for hashes in (False, True):
+            report = write_streams(
+                [tmp_path / source], rules=Rules(), tables=str(tmp_path / "t"), hashes=hashes
+            )
+            assert report.warnings == ()
 
 
 def test_hostile_fragments_make_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import resource
 import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -198,14 +199,28 @@ def _looks_framed(octets: bytes) -> bool:
 @pytest.mark.parametrize("encoding", ENCODERS)
 def test_what_is_cut_is_decoded_up_to_there(encoding: str) -> None:
     whole = ENCODERS[encoding](BODY * 50)
-    found = bytearray()
-    try:
-        for piece in decoded([memoryview(whole)[: len(whole) * 9 // 10]], [encoding]):
-            found += piece
-    except DecodingError:
-        pass
+    found = _decoded_up_to_an_error(memoryview(whole)[: len(whole) * 9 // 10], encoding)
     assert BODY.startswith(found[: len(BODY)])
     assert encoding == "zstd" or found
+
+
+def test_what_follows_gzip_and_what_is_broken() -> None:
+    """tcpflow loses these; here what can be decoded is."""
+    whole = gzip.compress(BODY, mtime=0)
+    half = len(whole) // 2
+    broken = whole[:half] + b"\xff" * 20 + whole[half + 20 :]
+    names = {"junk": whole + b"junk", "twice": whole * 2, "sum": whole[:-8] + bytes(8), "broken": broken}
+    found = {name: _decoded_up_to_an_error(memoryview(octets), "gzip") for name, octets in names.items()}
+    assert (found["junk"], found["twice"], found["sum"]) == (BODY, BODY * 2, BODY)
+    assert found["broken"][:400] == BODY[:400]
+
+
+def _decoded_up_to_an_error(octets: memoryview, encoding: str) -> bytes:
+    found = bytearray()
+    with suppress(DecodingError):
+        for piece in decoded([octets], [encoding]):
+            found += piece
+    return bytes(found)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.binary(max_size=20))

@@ -25,8 +25,15 @@ Tool = Callable[[str], str]
 BODY = b"".join(b"%d hello " % number for number in range(40))
 GZIP = gzip.compress(BODY, mtime=0)
 ZLIB = zlib.compress(BODY)
+LONG = b"".join(b"%d %d\n" % (number * number % 1_000_003, number) for number in range(20_000))
+LONG_GZIP = gzip.compress(LONG, mtime=0)
 NEXT = response(b"BBBB", "Content-Type: text/plain; charset=utf-8")
 ENCODED = "Content-Encoding: gzip"
+
+
+def _broken(whole: bytes) -> bytes:
+    return whole[: len(whole) * 3 // 4] + bytes(40) + whole[len(whole) * 3 // 4 + 40 :]
+
 
 SAME = {
     "length": response(BODY, "Content-Type: text/html") + NEXT,
@@ -40,6 +47,15 @@ SAME = {
     "chunks of gzip": chunked(GZIP, ENCODED, "Content-Type: application/json") + NEXT,
     "single octets of gzip": chunked(GZIP, ENCODED, size=1) + NEXT,
     "two gzips": chunked(GZIP + b"junk", ENCODED) + NEXT,
+    "gzip and junk": response(GZIP + b"junk", ENCODED) + NEXT,
+    "gzip behind gzip": response(GZIP + GZIP, ENCODED) + NEXT,
+    "chunks of gzips": chunked(GZIP + GZIP, ENCODED, size=len(GZIP)) + NEXT,
+    "gzip with a wrong sum": response(GZIP[:-8] + b"12345678", ENCODED) + NEXT,
+    "zlib with a wrong sum": response(ZLIB[:-4] + b"1234", "Content-Encoding: deflate") + NEXT,
+    "broken gzip": response(GZIP[:60] + b"\xff" * 20 + GZIP[80:], ENCODED) + NEXT,
+    "broken gzip of several blocks": response(_broken(LONG_GZIP), ENCODED) + NEXT,
+    "chunks of broken gzip": chunked(_broken(LONG_GZIP), ENCODED, size=10_000) + NEXT,
+    "gzip without a header": response(b"\r\n" + GZIP, ENCODED) + NEXT,
     "trailer": chunked(BODY, end=b"0\r\nX: y\r\n\r\n") + NEXT,
     "no last chunk": chunked(BODY, end=b""),
     "a chunk that is none": chunked(BODY, end=b"zz\r\n") + NEXT,
@@ -166,21 +182,15 @@ def _byte_runs(report: Path) -> Counter[tuple[object, ...]]:
 def test_more_than_tcpflow_decodes(tmp_path: Path) -> None:
     raw = zlib.compressobj(wbits=-15)
     deflated = raw.compress(BODY) + raw.flush()
-    answers = [
-        response(deflated, "Content-Encoding: deflate"),
-        response(GZIP + b"junk", ENCODED),
-        response(GZIP + GZIP, ENCODED),
-        response(GZIP[:60] + b"\xff" * 20 + GZIP[80:], ENCODED),
-    ]
+    answers = [response(deflated, "Content-Encoding: deflate")]
     request = http_streams.request("POST", "/", b"asked")
     path = http_streams.write(tmp_path / "http.pcap", [(request, each) for each in answers])
     run(read_arguments(["-r", str(path), "-o", str(tmp_path / "o"), "-e", "http"]), write=bytes)
     found = {name: octets for name, octets in tcpflow.contents(tmp_path / "o").items() if "HTTPBODY" in name}
     asked = [octets for name, octets in sorted(found.items()) if name.startswith("010.000.000.001")]
     answered = [octets for name, octets in sorted(found.items()) if name.startswith("010.000.000.002")]
-    assert asked == [b"asked"] * 4
-    assert answered[:3] == [BODY, BODY, BODY * 2]
-    assert answered[3] and BODY.startswith(answered[3][:40])
+    assert asked == [b"asked"]
+    assert answered == [BODY]
 
 
 def _differences() -> dict[str, str]:

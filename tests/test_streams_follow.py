@@ -1,11 +1,9 @@
-"""Streams without loss or conflict carry what tshark follows."""
+"""Streams without loss or conflict carry what Wireshark follows."""
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from jobs.streams import write_streams
 from queries.streams.rules import Rules
 from tests.conftest import CorpusCapture
+from tests.oracles.sharkd import Side, sharkd
 from tests.test_flows import DECODED
 
 Tool = Callable[[str], str]
@@ -22,43 +21,15 @@ Sent = frozenset[tuple[object, int, bytes]]
 """Both ends of a connection: address, port, and what was sent from there."""
 
 _MOST_STREAMS = 40
-_NODE = re.compile(r"^Node \d: \[?(.*?)\]?:(\d+)$")
 
 EXCEPTIONS = {
-    "nDPI/cfgs/default/pcap/KakaoTalk_chat.pcap": "two SYN with ACK of different numbers: tshark follows the wrong one",
-    "suricata-verify/firewall/tcp-session-decode-malformed-ipv4/input.pcap": "a bad IP option stops tshark",
+    "nDPI/cfgs/default/pcap/KakaoTalk_chat.pcap": "two SYN with ACK of different numbers: the wrong one is followed",
+    "suricata-verify/firewall/tcp-session-decode-malformed-ipv4/input.pcap": "a bad IP option stops its dissector",
 }
 """Captures that differ, and why."""
 
 
-def _followed(tshark: str, capture: Path) -> Counter[Sent] | None:
-    """What tshark follows; None of captures with more streams than that."""
-    listed = subprocess.run(
-        [tshark, "-r", capture, "-Y", "tcp", "-T", "fields", "-e", "tcp.stream"],
-        capture_output=True,
-        text=True,
-    )
-    numbers = {int(word) for line in listed.stdout.split() for word in line.split(",")}
-    if len(numbers) > _MOST_STREAMS:
-        return None
-    words = [word for number in sorted(numbers) for word in ("-z", f"follow,tcp,raw,{number}")]
-    done = subprocess.run([tshark, "-r", capture, "-q", *words], capture_output=True, text=True)
-    followed = [part for part in done.stdout.split("=" * 67) if "Node 1: " in part]
-    return Counter(_sent(part) for part in followed if "Node 0: :0" not in part)  # a stream of no packet
-
-
-def _sent(part: str) -> Sent:
-    lines = part.strip("\n").splitlines()
-    ends = [match.groups() for line in lines if (match := _NODE.match(line))]
-    said = [
-        "".join(each.strip() for each in lines[4:] if each.startswith("\t") == back) for back in (False, True)
-    ]
-    return _both(
-        (host, int(port), bytes.fromhex(text)) for (host, port), text in zip(ends, said, strict=True)
-    )
-
-
-def _both(ends: Iterator[tuple[str, int, bytes]]) -> Sent:
+def _both(ends: Iterable[Side]) -> Sent:
     return frozenset((ip_address(host), port, octets) for host, port, octets in ends)
 
 
@@ -81,20 +52,24 @@ def _ours(capture: Path, folder: Path) -> list[Sent]:
     return found
 
 
-def _compare(captures: Sequence[CorpusCapture], tshark: str, folder: Path, least: int) -> None:
+def _compare(captures: Sequence[CorpusCapture], program: str, folder: Path, least: int) -> None:
     compared, different = 0, {}
-    for number, capture in enumerate(captures):
-        theirs = None if capture.name in EXCEPTIONS else _followed(tshark, capture.path)
-        if theirs is None:
-            continue
-        ours = _ours(capture.path, folder / str(number))
-        wrong = [each for each in ours if any(octets for _, _, octets in each) and not theirs[each]]
-        if wrong:
-            different[capture.name] = [
-                sorted((str(host), port, len(octets)) for host, port, octets in each) for each in wrong[:3]
-            ]
-        compared += len(ours)
-    print(f"\n{compared} connections of {len(captures)} captures; different: {len(different)}")
+    with sharkd(program) as shark:
+        for number, capture in enumerate(captures):
+            found = () if capture.name in EXCEPTIONS else _ours(capture.path, folder / str(number))
+            ours = [each for each in found if any(octets for _, _, octets in each)]
+            followed = shark.follow(capture.path, _MOST_STREAMS) if ours else None
+            if followed is None:
+                continue
+            theirs = Counter(map(_both, followed))
+            wrong = [each for each in ours if not theirs[each]]
+            if wrong:
+                different[capture.name] = [
+                    sorted((str(host), port, len(octets)) for host, port, octets in each)
+                    for each in wrong[:3]
+                ]
+            compared += len(ours)
+    print(f"\n{compared} connections of {len(captures)} captures; different: {different or 'none'}")
     assert different == {}
     assert compared >= least
 
@@ -108,9 +83,9 @@ def _with_tcp(manifest: list[CorpusCapture], longest: int) -> list[CorpusCapture
 
 
 def test_a_sample(manifest: list[CorpusCapture], tool: Tool, tmp_path: Path) -> None:
-    _compare(_with_tcp(manifest, 500)[5::120], tool("tshark"), tmp_path, 5)
+    _compare(_with_tcp(manifest, 500)[5::120], tool("sharkd"), tmp_path, 5)
 
 
 @pytest.mark.long
 def test_the_corpus(manifest: list[CorpusCapture], tool: Tool, tmp_path: Path) -> None:
-    _compare(_with_tcp(manifest, 20_000), tool("tshark"), tmp_path, 1_000)
+    _compare(_with_tcp(manifest, 20_000), tool("sharkd"), tmp_path, 1_000)

@@ -21,7 +21,7 @@ from pcap2arrow.errors import FilterError
 from queries.filters.compiled import compile_filter
 from queries.streams.naming import Template
 from queries.streams.rules import Rules
-from tests import commands, tcp
+from tests import commands, http_streams, tcp
 from tests.test_streams_tcpflow import random_frames
 
 TINY = Sizes(task=1 << 14, bucket=1 << 12, memory=1 << 15, most_buckets=5)
@@ -148,6 +148,43 @@ def test_octets_are_those_of_the_files(tmp_path: Path) -> None:
         whole = content[names[stream]]
         whole.extend(bytes(offset - len(whole)) + octets)
     assert {f"files/{name}": bytes(octets) for name, octets in content.items()} == files
+
+
+def test_what_is_found_in_streams_is_the_same(tmp_path: Path) -> None:
+    """Transactions of HTTP, bodies, and results of a function: of one bucket in memory, of many, of other names."""
+    turns = [
+        (
+            http_streams.request("GET", f"/{each}"),
+            http_streams.response(b"%d" % each * 90 + b"\xff" * (each % 2), "Content-Type: text/html"),
+        )
+        for each in range(40)
+    ]
+    path = http_streams.write(tmp_path / "a.pcap", turns)
+
+    def found(name: str, **settings: object) -> list[object]:
+        tables, files = tmp_path / name / "tables", tmp_path / name / "files"
+        report = write_streams(
+            [path],
+            rules=Rules(),
+            folder=str(files),
+            tables=str(tables),
+            octets=True,
+            with_http=True,
+            function="codecs:decode",
+            **settings,  # type: ignore[arg-type]
+        )
+        assert len(report.warnings) == 20
+        content = {
+            str(each.relative_to(files)): each.read_bytes() for each in files.rglob("*") if each.is_file()
+        }
+        read = [pl.read_parquet(tables / f"{table}.parquet") for table in (*TABLES, "octets", "http")]
+        return [content, report, *(table.to_dict(as_series=False) for table in read)]
+
+    whole = found("whole")
+    assert sum("HTTPBODY" in name for name in whole[0]) == 40  # type: ignore[attr-defined]
+    assert found("tiny", sizes=TINY, workers=2) == whole
+    named = found("named", template=Template("%N-%T"))
+    assert found("named, tiny", template=Template("%N-%T"), sizes=TINY) == named
 
 
 def test_nothing_is_left_of_what_failed(tmp_path: Path) -> None:

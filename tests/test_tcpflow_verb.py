@@ -213,6 +213,26 @@ def test_what_is_printed(line: str, capture: Path, tmp_path: Path, tool: Tool) -
     assert ours == theirs
 
 
+def test_octets_are_printed_in_the_order_of_their_streams(tmp_path: Path) -> None:
+    """Early ones wait for those before them, holes for nothing; what is printed of a stream is its file."""
+    words = "S:@100 def@104 hi@501< abc@101 abc@101 mno@120 yo@503< jkl@110 ghi@107 pq@130 r@132"
+    tcp.write(tmp_path / "a.pcap", [each.frame() for each in tcp.segments(words)])
+    lines = _ours(["-r", "a.pcap", "--ordered"], tmp_path).decode().splitlines()
+    assert [line.partition(": ")[2] for line in lines] == ["hi", "abcdef", "yo", "ghijklmno", "pq", "r"]
+    assert _ours(["-r", "a.pcap", "--ordered", "-C", "-b", "4"], tmp_path) == b"hi\nabcd\nyo\n"
+    tcp.write(tmp_path / "b.pcap", random_frames(8))
+    _ours(["-r", "b.pcap", "-o", "files"], tmp_path)
+    printed: list[bytes] = []
+    run(read_arguments(["-r", str(tmp_path / "b.pcap"), "--ordered", "-B", "-0"]), write=printed.append)
+    said: dict[str, bytes] = {}
+    for each in printed:
+        name, _, octets = each.partition(b": ")
+        said[name.decode()] = said.get(name.decode(), b"") + octets
+    files = tcpflow.contents(tmp_path / "files")
+    assert said.keys() == {name for name, octets in files.items() if octets}
+    assert all(said[name] == files[name] or b"\0" in files[name] for name in said)
+
+
 def test_json_has_the_right_hosts(capture: Path, tmp_path: Path) -> None:
     lines = _ours(["-r", str(capture), "-J", "-c"], tmp_path).decode().splitlines()
     assert lines[0] == (

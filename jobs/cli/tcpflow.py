@@ -38,6 +38,7 @@ def command(words: tuple[str, ...]) -> int:
     --map MODULE:FUNCTION  call a Python function with the octets of each stream; its result goes to the report.
                  The same: -e python -S py_path=DIR -S py_module=MODULE -S py_function=FUNCTION
     -c, -C       print packets, with or without the names of their streams, and store nothing
+    --ordered    print streams instead: octets in their order, each once, as soon as what is before them came
     -B -0 -D -g -J  print octets as they are, no newlines, hexadecimal, in colours, as JSON
     -S tdelta=N  times in names are N seconds later;  -S enable_report=0  no report
     -q           no warnings;  -h  this text;  -V  the version
@@ -52,6 +53,7 @@ def command(words: tuple[str, ...]) -> int:
     pcap2arrow tcpflow -r capture.pcap -o streams
     pcap2arrow tcpflow -r dataset -o streams -Fk -e md5 port 80
     pcap2arrow tcpflow -r capture.pcap -c host 192.0.2.1
+    pcap2arrow tcpflow -r capture.pcap -C --ordered port 80
     pcap2arrow tcpflow -r capture.pcap -o streams -e http --map mymodule:entropy
     """
     from jobs.cli.output import complain, complain_of_text

@@ -35,8 +35,8 @@ class Arguments:
     the files, ``report`` is where the report goes (None: to the folder), ``unprocessed`` where packets go that belong
     to no stream.  ``template`` is that of names, ``prefix`` what comes before it.  ``scanners`` look at streams;
     without ``following``, none are found.  ``function`` is the one of Python, as ``module:function``, ``path`` where
-    its module lies.  ``style`` is that of what is printed, if ``console`` is set.  ``warnings`` are of letters that do
-    nothing here.
+    its module lies.  ``style`` is that of what is printed, if ``console`` is set: packets as they came, or with
+    ``ordered`` streams.  ``warnings`` are of letters that do nothing here.
     """
 
     sources: list[str] = field(default_factory=list)
@@ -59,6 +59,7 @@ class Arguments:
     index: bool = False
     captures: bool = False
     console: bool = False
+    ordered: bool = False
     style: Style = field(default_factory=Style)
     quiet: bool = False
     shift: int = 0
@@ -164,6 +165,10 @@ def _console(**style: bool) -> Letter[Arguments]:
     return Letter(take)
 
 
+def _take_ordered(found: Arguments, value: str) -> None:
+    found.console = found.ordered = True
+
+
 def _style(**style: bool) -> Letter[Arguments]:
     """A letter that changes how packets are printed, if they are."""
     return Letter(lambda found, value: setattr(found, "style", replace(found.style, **style)))
@@ -205,6 +210,7 @@ LETTERS: dict[str, Letter[Arguments]] = {
     "Z": sets("raw_bodies", True),
     "c": _console(),
     "C": _console(heading=False),
+    "ordered": Letter(_take_ordered, word="ordered"),
     "B": _style(binary=True),
     "0": _style(newline=False),
     "D": _style(hexadecimal=True),

@@ -45,7 +45,7 @@ def run(arguments: Arguments, *, write: Callable[[bytes], object]) -> Outcome:
     Raises FilterError, UsageError, and errors of sources and targets.
     """
     from jobs.functions import load_function
-    from jobs.stream_contents import read_bucket
+    from jobs.tcpflow.reading import read_bucket
     from queries.filters.compiled import compile_filter
     from queries.streams.rules import SKIP, Rules
 
@@ -101,8 +101,9 @@ class _Run:
         """Print what packets carried."""
         from queries.streams.console import printed
 
-        folder = f"{self.arguments.folder}/" if self.arguments.folder else ""
-        for line in printed(bucket, self.arguments.style, self.template, folder=folder):
+        arguments = self.arguments
+        folder = f"{arguments.folder}/" if arguments.folder else ""
+        for line in printed(bucket, arguments.style, self.template, folder=folder, ordered=arguments.ordered):
             write(line)
 
     def store(self, bucket: Bucket | None) -> None:

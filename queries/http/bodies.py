@@ -150,13 +150,13 @@ class _Target:
     def __init__(self, folder: Path | None, name: str, rules: Rules) -> None:
         self._folder = folder if name else None
         self._name = name
-        self._raw = rules.raw
+        self._rules = rules
         self.problem: str | None = None
 
     def take(self, stream: int, message: Message, pieces: Iterator[memoryview], most: int) -> Body:
         """Take a message's body, at most ``most`` octets of it if they are decoded."""
-        if not self._raw and message.encodings and is_known(message.encodings):
-            pieces = decoded(pieces, message.encodings)
+        if not self._rules.raw and message.encodings and is_known(message.encodings):
+            pieces = decoded(pieces, message.encodings, as_tcpflow=self._rules.as_tcpflow)
         else:
             most = max(most, message.size)
         size, problem = 0, message.problem

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import IO, cast
 
 Pieces = Iterable[memoryview]
@@ -14,6 +15,7 @@ MOST_LAYERS = 2
 
 _STEP = 1 << 20  # octets that come out at once
 _INPUT = 1 << 16
+_BLOCK = 1 << 16  # octets that tcpflow 1.6.1 decodes at once
 _LARGEST_WINDOW = 1 << 27
 _ANY_HEADER, _NO_HEADER = zlib.MAX_WBITS + 32, -zlib.MAX_WBITS
 _HEADER = 2  # octets that tell gzip, zlib and neither apart
@@ -30,14 +32,16 @@ def is_known(encodings: Iterable[str]) -> bool:
     return len(names) <= MOST_LAYERS and all(name in _DECODERS for name in names)
 
 
-def decoded(pieces: Pieces, encodings: Iterable[str]) -> Iterator[memoryview]:
+def decoded(pieces: Pieces, encodings: Iterable[str], *, as_tcpflow: bool = False) -> Iterator[memoryview]:
     """A body without its encodings, which were applied in their order, at most a mebibyte at a time.
 
     What follows a whole body is left out.  Raises DecodingError, after what could be decoded, where it is not what its
-    encoding makes, or cut.
+    encoding makes, or cut.  ``as_tcpflow`` loses of gzip and zlib what tcpflow 1.6.1 loses: 64 KiB in which something
+    is wrong, or which others follow that are not of the body.
     """
     for name in reversed([name for name in encodings if name != "identity"]):
-        pieces = _DECODERS[name](pieces)
+        by_blocks = as_tcpflow and name in ("gzip", "deflate")
+        pieces = _inflated_by_blocks(pieces, name) if by_blocks else _DECODERS[name](pieces)
     yield from pieces
 
 
@@ -48,8 +52,26 @@ def _small(pieces: Pieces) -> Iterator[memoryview]:
             yield piece[at : at + _INPUT]
 
 
+def _unzipped(pieces: Pieces) -> Iterator[memoryview]:
+    """gzip, or zlib, which servers confuse with it."""
+    first, pieces = _peeked(pieces)
+    if first and not _has_header(first):
+        raise DecodingError("expected the header of gzip")
+    yield from _inflated(pieces)
+
+
+def _peeked(pieces: Pieces) -> tuple[bytes, Pieces]:
+    """The first octets, as many as tell gzip, zlib and neither apart (none of fewer), and all pieces."""
+    begun: list[memoryview] = []
+    more = iter(pieces)
+    while sum(map(len, begun)) < _HEADER and (piece := next(more, None)) is not None:
+        begun.append(piece)
+    first = b"".join(begun)
+    return first if len(first) >= _HEADER else b"", chain(begun, more)
+
+
 def _inflated(pieces: Pieces) -> Iterator[memoryview]:
-    """gzip and deflate, whichever it is: servers confuse them, and leave out headers (RFC 9110, 8.4.1.2)."""
+    """deflate, with the header of zlib, without one, or as gzip: servers do all of this (RFC 9110, 8.4.1.2)."""
     state: zlib._Decompress | None = None
     begun = b""
     for piece in _small(pieces):
@@ -69,6 +91,40 @@ def _inflated(pieces: Pieces) -> Iterator[memoryview]:
             data = state.unused_data
     if begun or (state is not None and not state.eof):
         raise DecodingError("cut")
+
+
+def _inflated_by_blocks(pieces: Pieces, name: str) -> Iterator[memoryview]:
+    """gzip and zlib by blocks that begin anew with each piece; octets without a header as others decode them."""
+    first, pieces = _peeked(pieces)
+    if not first or not _has_header(first):
+        yield from _DECODERS[name](pieces)
+        return
+    state = zlib.decompressobj(_ANY_HEADER)
+    for piece in pieces:
+        yield from _blocks(state, piece)
+    if not state.eof:
+        raise DecodingError("cut")
+
+
+def _blocks(state: zlib._Decompress, piece: memoryview) -> Iterator[memoryview]:
+    block = bytearray()
+    for part in _small([piece]):
+        data: bytes | memoryview = part
+        is_full = True
+        while data or is_full:
+            if state.eof:
+                raise DecodingError("more than one body")
+            try:
+                block += state.decompress(data, _BLOCK - len(block))
+            except zlib.error as error:
+                raise DecodingError(str(error)) from None
+            data = state.unused_data or state.unconsumed_tail
+            is_full = len(block) == _BLOCK and not state.eof
+            if is_full:
+                yield memoryview(bytes(block))
+                block.clear()
+    if block:
+        yield memoryview(block)
 
 
 def _drained(state: zlib._Decompress, data: bytes) -> Iterator[memoryview]:
@@ -143,8 +199,8 @@ class _Source:
 
 
 _DECODERS: dict[str, Callable[[Pieces], Iterator[memoryview]]] = {
-    "gzip": _inflated,
-    "x-gzip": _inflated,
+    "gzip": _unzipped,
+    "x-gzip": _unzipped,
     "deflate": _inflated,
     "br": _unbrotlied,
     "zstd": _unzstandard,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 from typing import IO, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from queries.streams.tables import naming_columns
 
 Ints = NDArray[np.int64]
 
-STREAMS, SEGMENTS, GAPS, OCTETS = "streams", "segments", "gaps", "octets"
+STREAMS, SEGMENTS, GAPS, OCTETS, HTTP = "streams", "segments", "gaps", "octets", "http"
 _KEYS, _NAMING = "keys", "naming"
 _ORDER = (TURN, PLACE, "frame_number")
 _REPEATED = {"capture_id", "src", "dst", "closed"}
@@ -40,7 +41,8 @@ _WRITTEN_OCTETS = 32 << 20
 class Partial:
     """Tables of a bucket with so many ``streams``, in files that begin with ``stem``; what they say in all.
 
-    ``contradictory`` are streams of which the table does not know yet that they contradict themselves.
+    ``contradictory`` are streams of which the table does not know yet that they contradict themselves.  ``warnings``
+    are of what was looked for in streams.
     """
 
     stem: str
@@ -50,6 +52,7 @@ class Partial:
     missing: int = 0
     conflicts: int = 0
     contradictory: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def path(self, table: str) -> str:
         """The file of a table."""
@@ -57,15 +60,22 @@ class Partial:
 
 
 def write_partial(
-    bucket: Bucket, stem: str, wanted: Iterable[str], *, given: Mapping[int, str] | None, hashes: bool
+    bucket: Bucket,
+    stem: str,
+    wanted: Iterable[str],
+    *,
+    given: Mapping[int, str] | None,
+    hashes: bool,
+    made: Mapping[str, pl.DataFrame] = MappingProxyType({}),
 ) -> Partial:
     """Write what the tables ``wanted`` need of a bucket; ``given`` are names of its streams.
 
-    Where these have to wait for other buckets (None), what they are made of is written, too.
+    Where these have to wait for other buckets (None), what they are made of is written, too.  ``made`` are tables that
+    are there already.
     """
     opened = bucket.opened()
     names_ = given if given is not None else dict.fromkeys(opened.tolist(), "")
-    streams = bucket.streams_table(names_, hashes=hashes)
+    streams = made[STREAMS] if STREAMS in made else bucket.streams_table(names_, hashes=hashes)
     result = Partial(
         stem,
         len(streams),
@@ -79,6 +89,9 @@ def write_partial(
         connection=streams["connection"]
     )
     for table in wanted:
+        if table == HTTP:
+            _write_rows(made[HTTP], result.path(HTTP))
+            continue
         if table == OCTETS:
             counts = _write_octets(bucket, result.path(table))
         else:
@@ -173,6 +186,9 @@ class Whole:
 
     def write(self, table: str, file: IO[bytes]) -> None:
         """Write a table of the whole as Parquet."""
+        if table == HTTP:
+            pq.write_table(_arrow(self._transactions()), file, compression="zstd")
+            return
         cursors = [_Cursor(each.path(table)) for each in self.partials]
         counts = [keys[table].to_numpy() for keys in self._keys]
         ends = [np.append(0, np.cumsum(count)) for count in counts]
@@ -188,6 +204,21 @@ class Whole:
                     a, b = np.searchsorted(number, [first, stop])
                     wanted.append(int(ends[at][b] - ends[at][a]))
                 self._write_stretch(table, cursors, wanted, writer)
+
+    def _transactions(self) -> pl.DataFrame:
+        """Transactions of all buckets, by their times, then by their connections."""
+        frames = []
+        sides = "request_stream", "response_stream"
+        for number, connection, partial in zip(self.numbers, self.connections, self.partials, strict=True):
+            rows = _read(partial.path(HTTP))
+            streams = {name: pl.Series(name, number.astype(np.uint64)).gather(rows[name]) for name in sides}
+            either = rows.select(pl.coalesce(sides)).to_series().to_numpy().astype(np.int64)
+            frames.append(
+                rows.with_columns(
+                    *streams.values(), pl.Series("connection", connection[either].astype(np.uint64))
+                )
+            )
+        return pl.concat(frames).sort("time", "connection", maintain_order=True, nulls_last=True)
 
     def _write_stretch(
         self, table: str, cursors: list[_Cursor], wanted: list[int], writer: pq.ParquetWriter

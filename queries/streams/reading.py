@@ -71,6 +71,7 @@ class Reading:
     defrag: bool = True
     flagged: bool = False
     apart: bool = False
+    of_tcp: bool = False
     times: TimeRange = EVER
     selection: FilterSelection | None = field(init=False)
     fragments: Fragments | None = field(init=False)
@@ -90,6 +91,12 @@ class Reading:
         return self.chosen is not None or bool(self.times)
 
     @property
+    def held(self) -> pl.Expr:
+        """Which packets are fragments to be put together."""
+        of_tcp = (pl.col("ip_version") != 4) | (pl.col("ip_proto") == IPProtocol.TCP.value)
+        return is_fragment() & of_tcp if self.of_tcp else is_fragment()
+
+    @property
     def warnings(self) -> list[str]:
         """The notices, and what is to be known of fragments once they were put together."""
         return [*self.notices, *([] if self.fragments is None else self.fragments.warnings())]
@@ -103,7 +110,7 @@ class Reading:
         """What a task in another process gets: never what was read in this one."""
         made = partial(Reading, self.columns, self.chosen, self.where, self.views)
         settings = {"defrag": self.defrag, "flagged": self.flagged, "apart": self.apart, "times": self.times}
-        return partial(made, **settings), ()
+        return partial(made, of_tcp=self.of_tcp, **settings), ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +259,9 @@ def _both(one: NDArray[np.bool_] | None, other: NDArray[np.bool_]) -> NDArray[np
 
 
 def _hold(read: Callable[..., pl.DataFrame], number: int, reading: Reading) -> None:
-    """Hold fragments of a file, those that may be of TCP."""
+    """Hold fragments of a file."""
     assert reading.fragments is not None
-    may_be = is_fragment() & ((pl.col("ip_version") != 4) | (pl.col("ip_proto") == IPProtocol.TCP.value))
-    found = read(columns=[*dict.fromkeys([*reading.fragments.reads, *_TIMES])], where=may_be)
+    found = read(columns=[*dict.fromkeys([*reading.fragments.reads, *_TIMES])], where=reading.held)
     reading.fragments.add(ordered(found, number, reading.fragments.reads))
 
 
@@ -355,7 +361,7 @@ def _kept(
         and "header" in packets
         and packets["frag_key"].null_count() < len(packets)
     ):
-        held = packets.filter(is_fragment())
+        held = packets.filter(reading.held)
         reading.fragments.add(ordered(held, number, [*reading.fragments.reads, *flags]))
         packets = packets.filter(~is_fragment())
     if reading.where is not None and (reading.flagged or "header" in packets):
