@@ -1,4 +1,4 @@
-"""Encoded that occur more than once: of several captures at the same time, or shortly one after another."""
+"""Records that occur more than once: of several captures at the same time, or shortly one after another."""
 
 from __future__ import annotations
 
