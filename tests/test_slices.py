@@ -22,7 +22,7 @@ from jobs.count import count
 from jobs.slices import count_slices, count_slices_selected
 from pcap2arrow.dataset.log import open_dataset
 from pcap2arrow.times import TimeRange
-from pcap2arrow.writing import direct
+from pcap2arrow.writing import direct, reader
 from pcap2arrow.writing.arrangement import Arrangement
 from pcap2arrow.writing.duplicates import AcrossSources
 from pcap2arrow.writing.encoded import Encoded, details_type
@@ -135,6 +135,28 @@ def test_formats_and_lengths_do_not_depend_on_partitions(sources: dict[str, Path
             pcap2arrow.export([source], tmp_path / "out", times=times)
             written.add((tmp_path / "out").read_bytes())
     assert len(written) == 1
+
+
+def test_captures_outside_of_the_range_are_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nor do those count that could hold packets of the range, but have none."""
+    near, far, around = (tmp_path / name for name in ("near.pcap", "far.pcap", "around.pcap"))
+    write_capture(near, [(T, b"near"), (T + SECOND, b"near")])
+    write_capture(far, [(T + DAY, b"far")])
+    write_capture(around, [(T - SECOND, bytes(70_000)), (T + 2 * SECOND, b"around")])
+    times = TimeRange(T, T + SECOND)
+    pcap2arrow.export([near], tmp_path / "expected", times=times)
+    for by in ("date", "none"):
+        pcap2arrow.convert([near, around, far], tmp_path / by, partition_by=by)  # type: ignore[arg-type]
+    rows: list[str] = []
+    known = reader.capture_row
+    monkeypatch.setattr(reader, "capture_row", lambda *of: rows.append(of[1].name) or known(*of))
+    for by in ("date", "none"):
+        rows.clear()
+        pcap2arrow.export([tmp_path / by], tmp_path / "out", times=times)
+        assert set(rows) <= {"near.pcap", "around.pcap"}
+        assert (tmp_path / "out").read_bytes() == (tmp_path / "expected").read_bytes()
 
 
 def test_packets_without_a_time_are_in_no_range(tmp_path: Path) -> None:

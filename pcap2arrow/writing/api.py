@@ -85,7 +85,8 @@ def export(
             from pcap2arrow.writing.whole import export_originals
 
             return export_originals(readers, target, watch, spool)
-        captures, asked = slices(readers, times, arrangement), _Asked(format, snaplen, arrangement, watch)
+        captures = _inside(slices(readers, times, arrangement))
+        asked = _Asked(format, snaplen, arrangement, watch)
         if split is None and selection is None and spool is None and appears_whole(target):
             with suppress(UnkeptError):
                 return _write(_as_promised(captures, asked), lambda number, format: target)[0]
@@ -126,7 +127,8 @@ def export_each(
             "duplicates shortly one after another are found for one capture to write, not for several"
         )
     with open_readers(sources, capture) as readers:
-        captures, asked = slices(readers, times, arrangement), _Asked(format, snaplen, arrangement, watch)
+        captures = _inside(slices(readers, times, arrangement))
+        asked = _Asked(format, snaplen, arrangement, watch)
         return _write(_ready(captures, asked, selection, spool), target)
 
 
@@ -186,6 +188,11 @@ class _Ready:
                     rows = 0
 
 
+def _inside(captures: Sequence[Slice]) -> Sequence[Slice]:
+    """Those that may hold packets of the range, so that a slice takes no longer in a larger archive; one at least."""
+    return [capture for capture in captures if not capture.is_outside] or captures[:1]
+
+
 def _as_promised(captures: Sequence[Slice], asked: _Asked) -> _Ready:
     """What the headers of captures let expect, so that these are read only once.
 
@@ -224,6 +231,9 @@ def _planned(
     *,
     promised: bool = False,
 ) -> _Ready:
+    if captures[0].times:  # those without a packet in the range count as little as those outside of it
+        inside = [place for place, of in enumerate(traits) if of.used] or [0]
+        captures, traits = [captures[place] for place in inside], [traits[place] for place in inside]
     layout = plan_layout(traits, asked.format, snap_length=asked.snaplen)
     targets = [0] if selection is None else list(selection.begin(_link_types(traits)))
     is_pcapng = layout.format == "pcapng"

@@ -43,6 +43,12 @@ class Slice:
         own = times.moved(-shift)
         return cls(_narrowed(reader, own), own, shift)
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether the dataset's log tells that no packet of the capture lies in the range."""
+        reader = self.reader
+        return bool(self.times) and isinstance(reader, TableReader) and not reader.size
+
     def packets(
         self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False, by_unit: bool = False
     ) -> Iterator[Packets]:
