@@ -80,8 +80,9 @@ def place(
 
 def _tables(place: str, name: str) -> dict[str, bytes]:
     """Files of packets and blocks of a dataset; those of captures name where they came from."""
+    environment = {variable: value for variable, value in os.environ.items() if variable.startswith("AWS_")}
     is_remote = "://" in place
-    files = objects_in(place, name, dict(os.environ)) if is_remote else live_files(Path(place, name))
+    files = objects_in(place, name, environment) if is_remote else live_files(Path(place, name))
     return {path: data for path, data in files.items() if path.startswith(("packets/", "blocks/"))}
 
 
