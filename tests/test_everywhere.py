@@ -36,6 +36,8 @@ pytest.importorskip("cryptography", reason="cryptography is not installed (the e
 SMALL = Options(block=1 << 18)
 """Units so small that captures are cut into several."""
 
+STORE = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+
 SOME = TimeRange(1_700_000_100 * 10**9, 1_700_000_900 * 10**9)
 
 
@@ -80,8 +82,9 @@ def place(
 
 def _tables(place: str, name: str) -> dict[str, bytes]:
     """Files of packets and blocks of a dataset; those of captures name where they came from."""
+    environment = {variable: os.environ[variable] for variable in STORE if variable in os.environ}
     is_remote = "://" in place
-    files = objects_in(place, name, dict(os.environ)) if is_remote else live_files(Path(place, name))
+    files = objects_in(place, name, environment) if is_remote else live_files(Path(place, name))
     return {path: data for path, data in files.items() if path.startswith(("packets/", "blocks/"))}
 
 

@@ -97,8 +97,8 @@ def test_any_scheduler_and_number_of_workers_changes_nothing(
 ) -> None:
     for number, words in enumerate(EXPORTS.values()):
         for source in ("captures", "dataset"):
-            expected = _exported(folder, source, words, tmp_path / f"{number} {source} expected")
-            out = tmp_path / f"{number} {source}"
+            expected = _exported(folder, source, words, tmp_path / f"{number}-{source}-expected")
+            out = tmp_path / f"{number}-{source}"
             more = ("--scheduler", scheduler, "--workers", workers, "--temp-dir", str(tmp_path))
             assert _exported(folder, source, words, out, *more) == expected
             assert not list(tmp_path.glob(".pcap2arrow-*"))
