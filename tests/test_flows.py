@@ -47,6 +47,7 @@ _FIELDS = (
     "_ws.malformed",
     "_ws.short",
 )
+_STATISTICS = ("-z", "conv,tcp", "-z", "conv,udp")
 _CUT_HEADERS = ("[Malformed Packet: TCP]", "[Packet size limited during capture: TCP truncated]")
 _LONGEST = "2147483647"
 _LINE = re.compile(r"(\S+):(\d+)\s+<-> (\S+):(\d+)\s+(\d+) (\d+ \w+)\s+(\d+) (\d+ \w+) ")
@@ -67,7 +68,7 @@ def _conversations(tshark: str, capture: Path, *words: str) -> tuple[dict[str, C
     instead of those in the IP header, or whose frames are longer than it can say.
     """
     fields = ("-T", "fields", *(word for name in _FIELDS for word in ("-e", name)))
-    command = [tshark, "-r", str(capture), *words, *_OFFLOADED, *_OUTERMOST, *fields, "-z", "conv,tcp", "-z", "conv,udp"]
+    command = [tshark, "-r", str(capture), *words, *_OFFLOADED, *_OUTERMOST, *fields, *_STATISTICS]
     packets, *statistics = subprocess.run(command, capture_output=True, text=True).stdout.split("=" * 80)
     streams = set()
     for line in packets.splitlines():
