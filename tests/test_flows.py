@@ -33,6 +33,9 @@ OTHER_HEADERS = {"teredo", "vxlan", "gtp", "cfp", "geneve", "macsec", "ieee8021a
 _OWN_CONVERSATIONS = ("vnc", "hart_ip", "snmp")
 """Protocols for which tshark 4.0 opens a conversation of its own in the midst of a connection."""
 
+_OFFLOADED = ("-o", "ipv6.tso_support:TRUE")
+"""A length of 0 in an IPv6 header means up to the end, as it does in one of IPv4."""
+
 _OUTERMOST = [word for protocol in _OWN_CONVERSATIONS for word in ("--disable-protocol", protocol)]
 _FIELDS = (
     "frame.protocols",
@@ -44,6 +47,7 @@ _FIELDS = (
     "_ws.malformed",
     "_ws.short",
 )
+_STATISTICS = ("-z", "conv,tcp", "-z", "conv,udp")
 _CUT_HEADERS = ("[Malformed Packet: TCP]", "[Packet size limited during capture: TCP truncated]")
 _LONGEST = "2147483647"
 _LINE = re.compile(r"(\S+):(\d+)\s+<-> (\S+):(\d+)\s+(\d+) (\d+ \w+)\s+(\d+) (\d+ \w+) ")
@@ -64,7 +68,7 @@ def _conversations(tshark: str, capture: Path, *words: str) -> tuple[dict[str, C
     instead of those in the IP header, or whose frames are longer than it can say.
     """
     fields = ("-T", "fields", *(word for name in _FIELDS for word in ("-e", name)))
-    command = [tshark, "-r", str(capture), *words, *_OUTERMOST, *fields, "-z", "conv,tcp", "-z", "conv,udp"]
+    command = [tshark, "-r", str(capture), *words, *_OFFLOADED, *_OUTERMOST, *fields, *_STATISTICS]
     packets, *statistics = subprocess.run(command, capture_output=True, text=True).stdout.split("=" * 80)
     streams = set()
     for line in packets.splitlines():

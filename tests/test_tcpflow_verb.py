@@ -215,15 +215,16 @@ def test_what_is_printed(line: str, capture: Path, tmp_path: Path, tool: Tool) -
 
 def test_octets_are_printed_in_the_order_of_their_streams(tmp_path: Path) -> None:
     """Early ones wait for those before them, holes for nothing; what is printed of a stream is its file."""
-    words = "S:@100 def@104 hi@501< abc@101 abc@101 mno@120 yo@503< jkl@110 ghi@107 pq@130 r@132"
-    tcp.write(tmp_path / "a.pcap", [each.frame() for each in tcp.segments(words)])
+    segments = "S:@100 def@104 hi@501< abc@101 abc@101 mno@120 yo@503< jkl@110 ghi@107 pq@130 r@132"
+    tcp.write(tmp_path / "a.pcap", [each.frame() for each in tcp.segments(segments)])
     lines = _ours(["-r", "a.pcap", "--ordered"], tmp_path).decode().splitlines()
     assert [line.partition(": ")[2] for line in lines] == ["hi", "abcdef", "yo", "ghijklmno", "pq", "r"]
     assert _ours(["-r", "a.pcap", "--ordered", "-C", "-b", "4"], tmp_path) == b"hi\nabcd\nyo\n"
     tcp.write(tmp_path / "b.pcap", random_frames(8))
     _ours(["-r", "b.pcap", "-o", "files"], tmp_path)
     printed: list[bytes] = []
-    run(read_arguments(["-r", str(tmp_path / "b.pcap"), "--ordered", "-B", "-0"]), write=printed.append)
+    words = ["-r", str(tmp_path / "b.pcap"), "--ordered", "-B", "-0", "-S", "enable_report=0"]
+    run(read_arguments(words), write=printed.append)
     said: dict[str, bytes] = {}
     for each in printed:
         name, _, octets = each.partition(b": ")

@@ -22,20 +22,34 @@ class Sharkd:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self._requests = 0
+
+    def load(self, capture: Path) -> None:
+        """Load a capture; of one that is cut there is no answer, but it is loaded."""
+        self._send("load", file=str(capture))
 
     def ask(self, method: str, **parameters: str) -> dict[str, Any]:
         """The result of a request."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+        number = self._send(method, **parameters)
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            answer: dict[str, Any] = json.loads(line)
+            if answer["id"] == number:
+                result: dict[str, Any] = answer.get("result", {})
+                return result
+        raise AssertionError("sharkd ended")
+
+    def _send(self, method: str, **parameters: str) -> int:
+        assert self._process.stdin is not None
+        self._requests += 1
+        request = {"jsonrpc": "2.0", "id": self._requests, "method": method, "params": parameters}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        result: dict[str, Any] = answer.get("result", {})
-        return result
+        return self._requests
 
     def follow(self, capture: Path, most: int) -> list[tuple[Side, Side]] | None:
         """Both sides of each TCP stream of a capture, as "follow" has them; None where there are more than ``most``."""
-        self.ask("load", file=str(capture))
+        self.load(capture)
         conversations = self.ask("tap", tap0="conv:TCP").get("taps", [{}])[0].get("convs", [])
         if len(conversations) > most:
             return None
