@@ -32,11 +32,10 @@ def open_spool(
 
     Raises UsageError where the scheduler or the folder can't be used.
     """
-    from jobs.rounds import reached_by_all, scratch
-
     if scheduler == THREADS:
         yield None
         return
+    from jobs.rounds import reached_by_all, scratch
     from pcap2arrow.writing.spool import Spool
 
     with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -157,6 +158,23 @@ def test_captures_outside_of_the_range_are_not_looked_at(
         pcap2arrow.export([tmp_path / by], tmp_path / "out", times=times)
         assert set(rows) <= {"near.pcap", "around.pcap"}
         assert (tmp_path / "out").read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_a_slice_loads_neither_polars_nor_what_decodes(tmp_path: Path) -> None:
+    """To load them takes longer than to cut a slice out of a dataset."""
+    write_capture(tmp_path / "a.pcap", [(T + k * SECOND, b"a packet") for k in range(9)])
+    pcap2arrow.convert([tmp_path / "a.pcap"], tmp_path / "dataset")
+    words = ["export", str(tmp_path / "dataset"), "--start", "+2", "--end", "+3", "-w", str(tmp_path / "out")]
+    lines = [
+        "import sys",
+        "from jobs.cli import commands",
+        f"commands.main({words!r}, standalone_mode=False)",
+        "print({'polars', 'pyarrow.compute', 'pcap2arrow.layers', 'pcap2arrow.savefile.source'} & set(sys.modules))",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n" and len(whole_packets(tmp_path / "out")) == 4
 
 
 def test_packets_without_a_time_are_in_no_range(tmp_path: Path) -> None:
