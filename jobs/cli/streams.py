@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -126,8 +125,11 @@ def command(
     pcap2arrow streams dataset --tables tables/ --map mymodule:entropy
     pcap2arrow streams dataset --tables tables/ --octets --scheduler processes --workers 8 --temp-dir /scratch
     """
-    from jobs.cli.output import complain, print_json_line
     from jobs.own_process import keep_memory, keep_polars_memory
+
+    keep_polars_memory()
+    from jobs.cli.output import complain, print_json_line
+    from jobs.sources import fitting_scheduler
     from jobs.steps import watch_steps
     from jobs.streams import write_streams
     from queries.streams.naming import Template
@@ -139,9 +141,7 @@ def command(
         raise click.UsageError("--gaps split: files have their usual names; not with --template or -e")
     if octets and tables is None:
         raise click.UsageError("--octets: name a folder with --tables")
-    keep_polars_memory()
     keep_memory()
-    all_octets = hashes or octets or compat is not None
     scheduling = taken(packets, ("limits", "tell_dashboard"))
     times = chosen_range(sources, **taken(packets, ("start", "end", "tz")))
     chosen = chosen_filters(**packets)
@@ -160,7 +160,7 @@ def command(
             octets=octets,
             with_http=extract == "http",
             function=function,
-            scheduler=scheduler or _fitting_scheduler(sources, workers, all_octets=all_octets),
+            scheduler=scheduler or fitting_scheduler(sources, workers),
             workers=workers,
             temporary=temporary,
             **scheduling,
@@ -177,15 +177,3 @@ def command(
             f"{report.octets} octets, {report.missing} missing"
         )
     return 1 if report.errors else 0
-
-
-_FEW_WORKERS = 4
-
-
-def _fitting_scheduler(sources: Sequence[str], workers: int | None, *, all_octets: bool) -> str:
-    """Threads for a few workers: processes take longer to start, and are better off only where all octets are held."""
-    from jobs.executors import THREADS, processors
-    from jobs.sources import fitting_scheduler
-
-    few = (workers or processors()) <= _FEW_WORKERS
-    return THREADS if few and not all_octets else fitting_scheduler(sources, workers)
