@@ -27,6 +27,10 @@ ROW = 200
 """Octets that a packet takes beside its payload while its stream is put together, about."""
 
 
+_TOGETHER = 1 << 17
+"""Rows that are parted at once, or more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parting:
     """How flows are parted: into so many ``buckets``, by a ``key`` of 64 bits."""
@@ -111,6 +115,7 @@ class Spill:
 
     def __init__(self, parting: Parting, path: Path | None) -> None:
         self.pieces: list[Piece] = []
+        self._waiting: list[pl.DataFrame] = []
         self._parting = parting
         self._path = path
         self._file: IO[bytes] | None = None
@@ -122,9 +127,13 @@ class Spill:
                 self._file = self._path.open("xb", buffering=0)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        if self._file is not None:
-            self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None:
+                self._part_waiting()
+        finally:
+            if self._file is not None:
+                self._file.close()
 
     def add(self, segments: pl.DataFrame) -> None:
         """Add a frame of :func:`~queries.streams.packets.segments`: it is copied."""
@@ -136,10 +145,22 @@ class Spill:
         self._add(ordered.drop(PAYLOAD), payload, numbers[order])
 
     def add_apart(self, segments: pl.DataFrame) -> None:
-        """Add a frame of :func:`~queries.streams.packets.located`, whose octets are elsewhere."""
+        """Add a frame of :func:`~queries.streams.packets.located`, whose octets are elsewhere.
+
+        Small frames wait for others: each piece costs as much as thousands of its rows.
+        """
+        self._waiting.append(segments)
+        if sum(map(len, self._waiting)) >= _TOGETHER:
+            self._part_waiting()
+
+    def _part_waiting(self) -> None:
+        if not self._waiting:
+            return
+        segments = _without_nulls(pl.concat(self._waiting))
+        self._waiting = []
         numbers = self._parting.numbers(segments)
         order = np.argsort(numbers, kind="stable")
-        ordered = _without_nulls(segments)[order]
+        ordered = segments[order]
         for bucket, first, stop in _stretches(numbers[order]):
             self._keep(bucket, ordered[first:stop], np.empty(0, np.uint8))
 
@@ -163,7 +184,7 @@ class Spill:
         if self._file is None:
             self.pieces.append(Piece(bucket, len(table), len(octets), held=(table, octets)))
             return
-        stream = _without_nulls(table).write_ipc_stream(None).getbuffer()
+        stream = table.write_ipc_stream(None).getbuffer()
         self.pieces.append(Piece(bucket, len(table), len(octets), str(self._path), self._end, len(stream)))
         with failing_as(str(self._path)):
             self._end += _write(self._file, stream) + _write(self._file, octets.data)
