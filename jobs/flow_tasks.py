@@ -17,6 +17,9 @@ from queries.streams.reading import Part, Reading
 Held = str | pl.DataFrame
 """A frame, or the file of one."""
 
+_TOGETHER = 1 << 17
+"""Packets that are parted at once, or more: those of a bucket cost as much as thousands of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -35,13 +38,24 @@ def read_packets(
     """The packets of some parts, in memory or in files whose names begin with ``path``."""
     reading = begin()
     found: list[tuple[int, Held]] = []
+    waiting: list[pl.DataFrame] = []
+
+    def part_waiting() -> None:
+        together = pl.concat(waiting)
+        waiting.clear()
+        for bucket, packets in parting.of(flow_columns(together)) if len(together) else ():
+            found.append((bucket, _held(packets, path, len(found))))
+
     for part in parts:
         try:
             for frame in part.frames(reading):
-                for bucket, packets in parting.of(flow_columns(frame)) if len(frame) else ():
-                    found.append((bucket, _held(packets, path, len(found))))
+                waiting.append(frame)
+                if sum(map(len, waiting)) >= _TOGETHER:
+                    part_waiting()
         except (FormatError, SourceError, LimitError, DatasetError) as error:
             reading.errors.append(str(error))
+    if waiting:
+        part_waiting()
     released = () if reading.fragments is None else reading.fragments.release()
     fragments = tuple(_held(each, path, len(found) + more) for more, each in enumerate(released))
     tally = None if reading.selection is None else reading.selection.tally

@@ -10,8 +10,8 @@ from queries.streams.packets import ACK, FIN, RST, SYN
 
 _FLIPPED = "^"
 _POWERS = [10**exponent for exponent in range(20)]
-_LETTER, _WINDOW, _REPEATED, _GAP = range(4)
-"""The order of what one packet tells."""
+_LETTER, _WINDOW, _REPEATED, _ACKED_GAP, _GAP = range(5)
+"""The order of what one packet tells: of gaps it may show one that it acknowledges, and one before it."""
 
 
 def histories(table: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
@@ -32,7 +32,7 @@ def histories(table: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
         _changing(shown),
         _counted(_closed_windows(shown), "W", _WINDOW),
         _counted(placed.lazy().filter("repeated").select(*WAY, "row"), "T", _REPEATED),
-        _counted(gap_rows(table, placed).lazy(), "G", _GAP),
+        _counted(gap_rows(table, placed).lazy(), "G", pl.when("acked").then(_ACKED_GAP).otherwise(_GAP)),
     ])  # fmt: skip
     letter = pl.when("orig").then("letter").otherwise(pl.col("letter").str.to_lowercase())
     return (
@@ -49,9 +49,10 @@ def _bits() -> pl.Expr:
     return pl.sum_horizontal((pl.col("tcp_flags") & bit != 0).cast(pl.UInt8) for bit in (SYN, FIN, RST))
 
 
-def _event(letter: str | pl.Expr, rank: int) -> tuple[pl.Expr, ...]:
+def _event(letter: str | pl.Expr, rank: int | pl.Expr) -> tuple[pl.Expr, ...]:
     named = pl.lit(letter) if isinstance(letter, str) else letter
-    return *map(pl.col, WAY), pl.col("row"), pl.lit(rank).alias("rank"), named.alias("letter")
+    ranked = pl.lit(rank) if isinstance(rank, int) else rank
+    return *map(pl.col, WAY), pl.col("row"), ranked.alias("rank"), named.alias("letter")
 
 
 def _once(shown: pl.LazyFrame) -> pl.LazyFrame:
@@ -103,7 +104,7 @@ def _closed_windows(shown: pl.LazyFrame) -> pl.LazyFrame:
     ).select(*WAY, "row")
 
 
-def _counted(found: pl.LazyFrame, letter: str, rank: int) -> pl.LazyFrame:
+def _counted(found: pl.LazyFrame, letter: str, rank: int | pl.Expr) -> pl.LazyFrame:
     """What counts the first, the tenth, the hundredth time."""
     times = pl.int_range(1, pl.len() + 1).over(WAY)
     return found.sort("row").filter(times.is_in(_POWERS)).select(_event(letter, rank))

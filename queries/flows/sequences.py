@@ -54,10 +54,10 @@ def counted(placed: pl.DataFrame) -> pl.DataFrame:
 
 
 def gap_rows(table: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
-    """A row per gap, of :data:`WAY`: the ``row`` of the packet that shows it.
+    """A row per gap, of :data:`WAY`: the ``row`` of the packet that shows it, and whether it is one ``acked``.
 
-    That is the first one of the other side that acknowledges an octet of the gap, without such a packet the segment
-    behind the gap.
+    That packet is the first one of the other side that acknowledges an octet of the gap, without such a packet the
+    segment behind the gap.
     """
     gaps = placed.lazy().filter(pl.col("gap") > 0).with_columns(start=pl.col("place") - pl.col("gap") + 1)
     bases = gaps.select(*WAY, "base").unique()
@@ -76,7 +76,8 @@ def gap_rows(table: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
     found = gaps.sort("start").join_asof(
         acks, left_on="start", right_on="place", by=WAY, strategy="forward", check_sortedness=False
     )
-    return found.select(*WAY, pl.coalesce("shown", "row").alias("row")).collect()
+    acked = pl.col("shown").is_not_null().alias("acked")
+    return found.select(*WAY, pl.coalesce("shown", "row").alias("row"), acked).collect()
 
 
 def _steps(column: str) -> pl.Expr:

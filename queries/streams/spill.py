@@ -156,11 +156,11 @@ class Spill:
     def _part_waiting(self) -> None:
         if not self._waiting:
             return
-        segments = _without_nulls(pl.concat(self._waiting))
+        segments = pl.concat(self._waiting)
         self._waiting = []
         numbers = self._parting.numbers(segments)
         order = np.argsort(numbers, kind="stable")
-        ordered = segments[order]
+        ordered = _without_nulls(segments)[order]
         for bucket, first, stop in _stretches(numbers[order]):
             self._keep(bucket, ordered[first:stop], np.empty(0, np.uint8))
 
