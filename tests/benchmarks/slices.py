@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -148,7 +149,8 @@ def share_out(capture: Path, folder: Path) -> list[Path]:
 
 def merging(folder: Path, capture: Path, pairs: int) -> tuple[dict[str, Run], list[Figure]]:
     """Eight captures to one, from files and from a dataset, and without duplicates."""
-    parts = share_out(capture, folder)
+    with ProcessPoolExecutor(1) as apart:  # commands begin with the peak of the process that starts them
+        parts = apart.submit(share_out, capture, folder).result()
     dataset = folder / "parts"
     run(Command(ours("convert", *parts, "-o", dataset, "--workers", "2"), dataset))
     names = ("mergecap", "tcpslice", "files", "stored", "dropping")
