@@ -34,6 +34,9 @@ SIZES = Sizes()
 _SHARE = 4
 """How many times as large sources are as what connections are made of, at least."""
 
+_ROW = 150
+"""Octets of what connections are made of, for each packet, about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flows:
@@ -130,8 +133,8 @@ class _Job:
         from jobs.rounds import batches
         from queries.flows.buckets import Parting
 
-        expected = sum(self.sizes.unknown if part.octets is None else part.octets for part in found)
-        packets = expected // _SHARE
+        unknown = self.sizes.unknown // _SHARE
+        packets = sum(unknown if part.octets is None else part.rows * _ROW for part in found)
         parting = Parting(min(max(-(-packets // self.sizes.bucket), 1), self.sizes.most_buckets))
         in_memory = self.in_process and parting.buckets == 1
 
