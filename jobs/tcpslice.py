@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Literal
@@ -255,11 +255,16 @@ def _write_once(
     stepping_back = 0
     with open_target(arguments.target) as (file, name):
         write_octets(file, layout.preamble)
-        batches = _records(captures, parts, layout, how, name, damage.append, look_ahead=look_ahead)
-        for back, stretches in ahead((_stepping_back(b), list(b.stretches())) for b in batches):
-            stepping_back += back
-            for octets in stretches:
-                write_octets(file, octets)
+        with (
+            closing(
+                _records(captures, parts, layout, how, name, damage.append, look_ahead=look_ahead)
+            ) as batches,
+            closing(ahead((_stepping_back(b), list(b.stretches())) for b in batches)) as written,
+        ):
+            for back, stretches in written:
+                stepping_back += back
+                for octets in stretches:
+                    write_octets(file, octets)
     return [*warnings, *_of_stepping_back(stepping_back), *damage]
 
 
@@ -354,7 +359,7 @@ def _records(
     damaged: Callable[[str], None],
     *,
     look_ahead: bool = True,
-) -> Iterator[Encoded]:
+) -> Generator[Encoded]:
     from pcap2arrow.writing.arrangement import arranged
     from pcap2arrow.writing.copy import parts_of
     from pcap2arrow.writing.selection import Wanted

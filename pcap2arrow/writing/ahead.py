@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,13 +11,21 @@ _Item = TypeVar("_Item")
 _AT_ONCE = 2
 
 
-def ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The items, the next of which is made by another thread while one is used."""
-    with ThreadPoolExecutor(1) as executor:
-        coming = executor.submit(next, items, None)
-        while (item := coming.result()) is not None:
+def ahead(items: Iterator[_Item]) -> Generator[_Item]:
+    """The items, the next of which is made by another thread while one is used.
+
+    At the end, or where it is closed, what makes them is closed, too.  Left to the garbage collector, that would wait
+    for threads in whichever thread it runs, perhaps in one that just begins and holds the lock that all threads end by.
+    """
+    try:
+        with ThreadPoolExecutor(1) as executor:
             coming = executor.submit(next, items, None)
-            yield item
+            while (item := coming.result()) is not None:
+                coming = executor.submit(next, items, None)
+                yield item
+    finally:
+        if isinstance(items, Generator):
+            items.close()
 
 
 def in_turn(tasks: Iterable[Callable[[], _Item]]) -> Iterator[_Item]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +161,7 @@ class _Ready:
     targets: Sequence[int]
     arrangement: Arrangement
 
-    def batches(self, name: str, *, detailed: bool = False) -> Iterator[Encoded]:
+    def batches(self, name: str, *, detailed: bool = False) -> Generator[Encoded]:
         """The records of all captures, put together; ``name`` is what errors call the export.
 
         Raises UnkeptError where packets are not what was promised.
@@ -179,13 +179,14 @@ class _Ready:
 
     def records(self, name: str) -> Iterator[tuple[int, int, Any]]:
         """For each capture to write its number, packets, and octets of records, stretch by stretch."""
-        for batch in self.batches(name):
-            for number in self.targets:
-                chosen = batch.of_target(number) if len(self.targets) > 1 else batch
-                rows = len(chosen)
-                for octets in chosen.stretches():
-                    yield number, rows, octets
-                    rows = 0
+        with closing(self.batches(name)) as batches:
+            for batch in batches:
+                for number in self.targets:
+                    chosen = batch.of_target(number) if len(self.targets) > 1 else batch
+                    rows = len(chosen)
+                    for octets in chosen.stretches():
+                        yield number, rows, octets
+                        rows = 0
 
 
 def _inside(captures: Sequence[Slice]) -> Sequence[Slice]:
@@ -260,7 +261,8 @@ def _write(ready: _Ready, target: Callable[[int, str], Target]) -> dict[int, Exp
         octets = {number: write_octets(file, layout.preamble) for number, (file, _) in files.items()}
         counts = dict.fromkeys(files, 0)
         names = {number: name for number, (_, name) in files.items()}
-        for number, packets, records in ahead(ready.records(next(iter(names.values()), ""))):
+        found = opened.enter_context(closing(ahead(ready.records(next(iter(names.values()), "")))))
+        for number, packets, records in found:
             octets[number] += write_octets(files[number][0], records)
             counts[number] += packets
     return {number: ExportReport(counts[number], octets[number], (names[number],)) for number in files}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -110,7 +111,7 @@ def arranged(
     detailed: bool = False,
     limit: int | None = None,
     look_ahead: bool = True,
-) -> Iterator[Encoded]:
+) -> Generator[Encoded]:
     """The records of all captures, put together, in batches: one or more.
 
     ``name`` is what errors call the export, ``detailed`` asks for more of packets than their order; at most ``limit``
@@ -120,14 +121,15 @@ def arranged(
     drops = how.drops_of(len(parts))
     detailed = detailed or drops or how.order == "concat-newer"
     encoder = Encoder(layout, name, len(parts), detailed, None if drops else limit)
-    together = _together(parts, encoder, how)
-    if how.duplicates is not None and drops:
-        again = partial(_again, parts, encoder) if look_ahead and _steps_back(parts, how) else None
-        together = without_duplicates(together, sieve(how.duplicates, again))
-    return first(together, limit)
+    with closing(_together(parts, encoder, how)) as together:
+        kept: Iterator[Encoded] = together
+        if how.duplicates is not None and drops:
+            again = partial(_again, parts, encoder) if look_ahead and _steps_back(parts, how) else None
+            kept = without_duplicates(together, sieve(how.duplicates, again))
+        yield from first(kept, limit)
 
 
-def _together(parts: Sequence[Part], encoder: Encoder, how: Arrangement) -> Iterator[Encoded]:
+def _together(parts: Sequence[Part], encoder: Encoder, how: Arrangement) -> Generator[Encoded]:
     if len(parts) == 1:
         yield from encoder.alone(parts[0])
     elif how.order == "merged":
