@@ -289,9 +289,11 @@ def _write_sessions(
     files = (
         None if arguments.session_names is None else SessionFiles(arguments.session_names, layout.preamble)
     )
-    with open_target(arguments.target) as (file, name):
+    with (
+        open_target(arguments.target) as (file, name),
+        closing(_records(captures, whole, layout, how, name, damage.append)) as batches,
+    ):
         write_octets(file, layout.preamble)
-        batches = _records(captures, whole, layout, how, name, damage.append)
         for batch, numbers in completed(batches, sessions):
             for octets in batch.stretches():
                 write_octets(file, octets)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal
@@ -137,15 +138,25 @@ def copy(sources: Sequence[Opened], target: Target, how: Copying) -> int:
     count = 0
     with open_target(target) as (file, name):
         write_octets(file, layout.preamble)
-        records = (_counted(batch) for source in sources for batch in _merged(source, layout, how, name))
-        for rows, stretches in ahead(records) if how.limit is None else records:
-            count += rows
-            for octets in stretches:
-                write_octets(file, octets)
+        records = _records(sources, layout, how, name)
+        with closing(ahead(records) if how.limit is None else records) as found:
+            for rows, stretches in found:
+                count += rows
+                for octets in stretches:
+                    write_octets(file, octets)
     return count
 
 
-def _merged(source: Opened, layout: Layout, how: Copying, name: str) -> Iterator[Encoded]:
+def _records(
+    sources: Sequence[Opened], layout: Layout, how: Copying, name: str
+) -> Generator[tuple[int, list[Any]]]:
+    for source in sources:
+        with closing(_merged(source, layout, how, name)) as batches:
+            for batch in batches:
+                yield _counted(batch)
+
+
+def _merged(source: Opened, layout: Layout, how: Copying, name: str) -> Generator[Encoded]:
     captures = slices(source.readers, EVER, MERGED)
     parts = parts_of(captures, source.heads, layout, how.wanted)
     return arranged(parts, layout, MERGED, name=name, limit=how.limit)
