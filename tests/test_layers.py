@@ -155,6 +155,8 @@ UNLIKE_LIBPCAP = (
     "wlan four addresses",
     "wlan qos ht",
     "wlan encrypted",
+    "wlan mesh",
+    "radiotap mesh",
     "radiotap padded",
 )
 """Sound frames that libpcap takes for something else."""

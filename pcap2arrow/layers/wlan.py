@@ -30,14 +30,19 @@ octets."""
 FCS_LEN = 4
 
 MANAGEMENT, CONTROL, DATA = 0, 1, 2
-TO_AND_FROM_DS, PROTECTED, ORDER = 0x03, 0x40, 0x80
+FROM_DS, TO_AND_FROM_DS, PROTECTED, ORDER = 0x02, 0x03, 0x40, 0x80
 """Bits of the second octet of the frame control field."""
 
 NO_BODY, QOS = 4, 8
 """Bits of the subtype of data frames."""
 
-AGGREGATED = 0x80
-"""Bit of the first octet of QoS control: the body is an A-MSDU."""
+QOS_CONTROL = np.dtype([("first", "u1"), ("second", "u1")])
+
+AGGREGATED, WITH_MESH_CONTROL = 0x80, 0x01
+"""Bits of the first octet of QoS control (the body is an A-MSDU) and of its second one."""
+
+MESH_CONTROL, EXTENDED = 6, 0x03
+"""Octets of mesh control without further addresses; how many of these there are, in its first octet: 0 to 2."""
 
 ETHERNET_IN_SNAP = 0xAAAA03000000
 """LLC of SNAP and organisation 0: an EtherType follows (RFC 1042)."""
@@ -81,8 +86,8 @@ def _radiotap_flags(d: Dissection, headers: Headers, length: NDArray[np.int64]) 
 def mac(d: Dissection, rows: Rows, *, padded: Mask | None = None) -> None:
     """802.11 MAC headers (IEEE 802.11-2020, 9.2 and 9.3); LLC follows in data frames.
 
-    It does not in those without a body, encrypted ones and A-MSDUs.  ``padded`` says of which frames the
-    header is padded to a multiple of four octets.
+    It does not in those without a body, encrypted ones and A-MSDUs; mesh control (9.2.4.8.3) stands before it in
+    those of a mesh.  ``padded`` says of which frames the header is padded to a multiple of four octets.
     """
     headers = d.read(rows, MAC)
     control, flags = headers["control"], headers["flags"]
@@ -105,17 +110,31 @@ def mac(d: Dissection, rows: Rows, *, padded: Mask | None = None) -> None:
     size = np.where(kind == CONTROL, np.where(with_transmitter, 16, 10), size)
     if padded is not None:
         size = np.where(padded, (size + 3) // 4 * 4, size)
-    aggregated = qos & (d.gather(headers.at + qos_at, OCTET)["octet"] & AGGREGATED != 0)
+    qos_control = d.gather(headers.at + qos_at, QOS_CONTROL)
+    aggregated = qos & (qos_control["first"] & AGGREGATED != 0)
     with_llc = is_data & (subtype & NO_BODY == 0) & (flags & PROTECTED == 0) & ~aggregated
+    in_mesh = with_llc & qos & (flags & FROM_DS != 0) & (qos_control["second"] & WITH_MESH_CONTROL != 0)
+    mesh_control = _mesh_control(d, headers.at + size, in_mesh & (headers.room > size))
+    size += mesh_control
     d.step(headers, size, np.where(with_llc, np.uint8(Next.LLC), np.uint8(Next.NOTHING)))
-    expected = with_llc & ~four_addresses & ~ht_control & (True if padded is None else ~padded)
+    as_expected = ~four_addresses & ~ht_control & (mesh_control == 0)
+    expected = with_llc & as_expected & (True if padded is None else ~padded)
     _mark_unexpected(d, headers.where(is_data), size[is_data], expected[is_data])
+
+
+def _mesh_control(d: Dissection, at: NDArray[np.int64], in_mesh: Mask) -> NDArray[np.int64]:
+    """Octets of mesh control at each place, 0 where there is none: in other frames its bit is reserved."""
+    length = np.zeros(at.size, np.int64)
+    frames = np.flatnonzero(in_mesh)
+    flags = d.gather(at[frames], OCTET)["octet"]
+    length[frames] = np.where(flags < EXTENDED, MESH_CONTROL + 6 * flags.astype(np.int64), 0)
+    return length
 
 
 def _mark_unexpected(d: Dissection, headers: Headers, size: NDArray[np.int64], expected: Mask) -> None:
     """Mark data frames as irregular in which libpcap reads an EtherType that is none, or elsewhere.
 
-    libpcap knows neither a fourth address nor HT control, and rounds another length for padding.  It takes
+    libpcap knows neither a fourth address nor HT or mesh control, and rounds another length for padding.  It takes
     the body of every data frame for LLC and SNAP, and of these it looks at the type alone.
     """
     body = headers.room - size

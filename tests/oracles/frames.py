@@ -293,6 +293,10 @@ def ethernet_snap(n: Network) -> bytes:
     return (MAC + struct.pack(">H", len(body)) + body).ljust(60, b"\xee")
 
 
+MESH = b"\x05\x01"
+"""QoS control of a frame with mesh control."""
+
+
 def wlan(n: Network, *, first: int = 0x08, flags: int = 0x01, extra: bytes = b"") -> bytes:
     """An 802.11 data frame."""
     addresses = MAC + b"\x02\x21\x23\x25\x27\x29"
@@ -322,6 +326,17 @@ LINKS: dict[str, tuple[int, Callable[[Network], bytes]]] = {
     "wlan qos": (105, lambda n: wlan(n, first=0x88, flags=0x02, extra=b"\x05\x00")),
     "wlan four addresses": (105, lambda n: wlan(n, flags=0x03, extra=MAC[3:9])),
     "wlan qos ht": (105, lambda n: wlan(n, first=0x88, flags=0x81, extra=b"\x05\x00\x01\x02\x03\x04")),
+    "wlan mesh": (105, lambda n: wlan(n, first=0x88, flags=0x03, extra=MAC[3:9] + MESH + b"\0" + bytes(5))),
+    "wlan mesh to a group": (
+        105,
+        lambda n: wlan(n, first=0x88, flags=0x02, extra=MESH + b"\x01" + bytes(11)),
+    ),
+    "radiotap mesh": (
+        127,
+        lambda n: radiotap(
+            wlan(n, first=0x88, flags=0x03, extra=MAC[3:9] + MESH + b"\x02" + bytes(17)), 0, b""
+        ),
+    ),
     "radiotap": (127, lambda n: radiotap(wlan(n), 0, b"")),
     "radiotap fcs": (127, lambda n: radiotap(wlan(n) + b"\xde\xad\xbe\xef", 3, bytes(8) + b"\x10")),
     "radiotap padded": (127, lambda n: radiotap(wlan(n, first=0x88, extra=b"\x05\0\0\0"), 2, b"\x20")),
