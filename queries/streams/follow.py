@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from queries.streams.packets import FIN, RST, SYN, Packets
 from queries.streams.rules import Rules
-from queries.streams.tracking import Track, Tracker
+from queries.streams.tracking import RowTracker, Track
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -88,7 +88,7 @@ def follow(packets: Packets, rules: Rules, *, one_by_one: bool = False) -> Follo
     streams, writes = plain.streams(), plain.writes()
     tracker = _tracked(packets, rules, plain.left, plain.closing)
     if tracker.tracks:
-        more_streams, more_writes = _of_tracks(tracker.tracks, len(streams))
+        more_streams, more_writes = streams_of(tracker.tracks, len(streams))
         streams = _joined(streams, more_streams)
         writes = _joined(writes, more_writes)
     streams, writes = _in_order(packets, streams, _within(rules, writes))
@@ -350,26 +350,26 @@ def _new_octets(flow: Ints, start: Ints, length: Ints) -> Ints:
     return added
 
 
-def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints) -> Tracker:
+def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints) -> RowTracker:
     """Follow flows packet by packet; ``closing`` tells where others closed, which tcpflow takes into account."""
     if not len(flows):
-        return Tracker(packets, rules)
+        return RowTracker(packets, rules)
     rows = np.concatenate([np.arange(packets.bounds[flow], packets.bounds[flow + 1]) for flow in flows])
     of_flow = np.repeat(flows, packets.bounds[flows + 1] - packets.bounds[flows])
     if not rules.as_tcpflow:
-        tracker = Tracker(packets, rules)
+        tracker = RowTracker(packets, rules)
         tracker.follow(rows, of_flow)
         return tracker
     closed = closing.copy()
     closed[flows] = _NEVER
     saved = np.sort(packets.order[closed[closed != _NEVER]])
-    tracker = Tracker(packets, rules, saves=lambda row: int(np.searchsorted(saved, packets.order[row])))
+    tracker = RowTracker(packets, rules, saves=lambda row: int(np.searchsorted(saved, packets.order[row])))
     turn = np.argsort(packets.order[rows])
     tracker.follow(rows[turn], of_flow[turn])
     return tracker
 
 
-def _of_tracks(tracks: Sequence[Track], number: int) -> tuple[Streams, Writes]:
+def streams_of(tracks: Sequence[Track], number: int) -> tuple[Streams, Writes]:
     """What was tracked, with streams numbered from ``number``."""
 
     def column(values: list[int]) -> Ints:

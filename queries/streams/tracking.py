@@ -63,49 +63,34 @@ class Track:
 
 
 class Tracker:
-    """Follows flows, row by row of :class:`Packets`, each flow's in their order.
+    """Follows flows, packet by packet, each flow's in their order; rows are numbers that ascend with its packets.
 
     ``saves`` tells how many streams of other flows ended before a row; only ``as_tcpflow`` asks.  ``tracks`` are the
-    streams that were found, ``ignored`` the rows that belong to none although they lie in its midst.
+    streams that were found, ``ignored`` the rows that belong to none although they lie in its midst, ``open`` the
+    stream of each flow that has one.
     """
 
-    def __init__(
-        self, packets: Packets, rules: Rules, *, saves: Callable[[int], int] = lambda row: 0
-    ) -> None:
+    def __init__(self, rules: Rules, *, saves: Callable[[int], int] = lambda row: 0) -> None:
         self.tracks: list[Track] = []
         self.ignored: list[int] = []
-        self._packets = packets
+        self.open: dict[int, Track] = {}
         self._rules = rules
         self._saves = saves
-        self._open: dict[int, Track] = {}
         self._ended: dict[int, list[tuple[int, Track]]] = {}
         self._saved = 0
         self._to_look_at = _LOOKED_AT
-        self._octets = packets.payload.data
 
-    def follow(self, rows: NDArray[np.int64], flows: NDArray[np.int64]) -> None:
-        """Follow rows, each of one of the flows."""
-        packets = self._packets
-        if not self._rules.as_tcpflow:
-            counts = (packets.length[rows] > 0) | (packets.flags[rows] & (SYN | FIN | RST) != 0)
-            rows, flows = rows[counts], flows[counts]
-        values = (rows, packets.seq[rows], packets.flags[rows], packets.length[rows])
-        for flow, row, seq, flags, length in zip(
-            flows.tolist(), *(each.tolist() for each in values), strict=True
-        ):
-            self._step(flow, row, seq, flags, length)
-        if not self._rules.as_tcpflow:
-            self._count()
+    def _covered(self, track: Track) -> Covered:
+        """The places of all that was stored, kept or not."""
+        raise NotImplementedError
 
-    def _count(self) -> None:
-        """Count packets that say nothing, too: all from the first to the last of a stream."""
-        for track in self._open.values():
-            track.last = int(self._packets.bounds[track.flow + 1]) - 1
-        for track in self.tracks:
-            track.packets = track.last - track.first + 1
+    def _has(self, track: Track, start: int, row: int, length: int) -> bool:
+        """Whether a stream that ended has at that place what a packet carried; for tcpflow a hole has zeros."""
+        raise NotImplementedError
 
-    def _step(self, flow: int, row: int, seq: int, flags: int, length: int) -> None:
-        track = self._open.get(flow)
+    def step(self, flow: int, row: int, seq: int, flags: int, length: int) -> None:
+        """Follow a flow by one packet more; such as say nothing (no octets, SYN, FIN or RST) may be left out."""
+        track = self.open.get(flow)
         if track is None:
             if not (length or self._opens(flags)) or (length and self._is_repeated(flow, row, seq, length)):
                 return
@@ -140,7 +125,7 @@ class Tracker:
     def _begin(self, flow: int, row: int, seq: int, flags: int) -> Track:
         initial = seq if flags & SYN else (seq - 1) % _WORD
         track = Track(flow, row, initial, (initial + 1) % _WORD, with_syn=bool(flags & SYN))
-        self._open[flow] = track
+        self.open[flow] = track
         self.tracks.append(track)
         return track
 
@@ -225,17 +210,9 @@ class Tracker:
             if track.seen.octets == octets:
                 self._close(track, row)
 
-    def _covered(self, track: Track) -> Covered:
-        """The places of all that was stored, kept or not."""
-        if track.shifted and self._rules.as_tcpflow:
-            return Covered()
-        starts = np.array([place for place, _, _ in track.writes], np.int64)
-        lengths = self._packets.length[np.array([row for _, _, row in track.writes], np.int64)]
-        return Covered.of(starts, lengths)
-
     def _close(self, track: Track, row: int) -> None:
         track.closing = row
-        del self._open[track.flow]
+        del self.open[track.flow]
         if self._rules.as_tcpflow:
             self._saved += 1
         place = self._saved - 1 + self._saves(row)
@@ -250,7 +227,7 @@ class Tracker:
         if track.opening < 0:
             return False
         start = track.origin + (seq - track.initial - 1) % _WORD
-        return self._has(track, start, self._payload(row, length))
+        return self._has(track, start, row, length)
 
     def _is_remembered(self, ended: list[tuple[int, Track]], row: int) -> bool:
         """Whether tcpflow still has the flow's last stream: with an old one it forgets later ones of its flow."""
@@ -262,16 +239,55 @@ class Tracker:
             return False
         return not any(last < place + _REMEMBERED < saved for place, _ in ended[:-1])
 
+
+class RowTracker(Tracker):
+    """Follows flows of :class:`Packets`, which are in memory, by their rows."""
+
+    def __init__(
+        self, packets: Packets, rules: Rules, *, saves: Callable[[int], int] = lambda row: 0
+    ) -> None:
+        super().__init__(rules, saves=saves)
+        self._packets = packets
+        self._octets = packets.payload.data
+
+    def follow(self, rows: NDArray[np.int64], flows: NDArray[np.int64]) -> None:
+        """Follow rows, each of one of the flows."""
+        packets = self._packets
+        if not self._rules.as_tcpflow:
+            counts = (packets.length[rows] > 0) | (packets.flags[rows] & (SYN | FIN | RST) != 0)
+            rows, flows = rows[counts], flows[counts]
+        values = (rows, packets.seq[rows], packets.flags[rows], packets.length[rows])
+        for flow, row, seq, flags, length in zip(
+            flows.tolist(), *(each.tolist() for each in values), strict=True
+        ):
+            self.step(flow, row, seq, flags, length)
+        if not self._rules.as_tcpflow:
+            self._count()
+
+    def _count(self) -> None:
+        """Count packets that say nothing, too: all from the first to the last of a stream."""
+        for track in self.open.values():
+            track.last = int(self._packets.bounds[track.flow + 1]) - 1
+        for track in self.tracks:
+            track.packets = track.last - track.first + 1
+
+    def _covered(self, track: Track) -> Covered:
+        if track.shifted and self._rules.as_tcpflow:
+            return Covered()
+        starts = np.array([place for place, _, _ in track.writes], np.int64)
+        lengths = self._packets.length[np.array([row for _, _, row in track.writes], np.int64)]
+        return Covered.of(starts, lengths)
+
     def _payload(self, row: int, length: int) -> NDArray[np.uint8]:
         start = int(self._packets.payload.starts[row])
         return self._octets[start : start + length]
 
-    def _has(self, track: Track, start: int, octets: NDArray[np.uint8]) -> bool:
-        """Whether a stream has these octets at that place; for tcpflow a hole has zeros."""
+    def _has(self, track: Track, start: int, row: int, length: int) -> bool:
+        octets = self._payload(row, length)
         if track.content is None:
             at = np.array([place for place, _, _ in track.writes], np.int64)
-            length = np.array([octets for _, octets, _ in track.writes], np.int64)
-            track.content = pieces(at, length, self._rules.overlap)
+            kept = np.array([octets for _, octets, _ in track.writes], np.int64)
+            track.content = pieces(at, kept, self._rules.overlap)
         known = track.content
         stop = start + len(octets)
         if not len(known) or stop > known.end[-1]:
