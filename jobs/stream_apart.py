@@ -21,36 +21,48 @@ from jobs.stream_tasks import Outputs, write_bucket
 from pcap2arrow.writing.target import failing_as
 from queries.streams.apart import ASKED, WRITTEN, Questions, Records, follow_apart, written
 from queries.streams.bucket import Bucket
+from queries.streams.folding import OctetsNeededError
+from queries.streams.long import LongBucket
 from queries.streams.octets import Source, Taken
 from queries.streams.packets import AT, LENGTH, PART, PAYLOAD, segments
 from queries.streams.partial import Partial, write_partial
 from queries.streams.rules import Rules
-from queries.streams.spill import Piece, Spill
+from queries.streams.spill import ROW, Piece, Spill, memory, parted_again_apart
+from queries.streams.writelog import WriteLog
 
 _AT_ONCE = 16 << 20  # octets
 
+_SHARE = 4
+"""What part of the packets that memory has room for are followed at once of a connection that it has no room for."""
+
 
 @dataclass(frozen=True, slots=True)
-class Laid:
-    """Streams of a bucket without their octets: tables of them; octets to be written, and octets to be looked at."""
+class Stretch:
+    """Octets of a bucket's streams to be written, and octets to be looked at for the ``questions`` in a file.
 
-    name: str
-    partial: Partial
+    ``names`` is the file with the names of streams.
+    """
+
+    names: str
     written: Records | None
     asked: Records
     questions: str
 
-    @property
-    def names(self) -> str:
-        """The file with the names of streams."""
-        return f"{self.partial.stem}.names"
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Streams of a bucket without their octets: tables of them, and stretches of what these need."""
+
+    name: str
+    partial: Partial
+    stretches: tuple[Stretch, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Octets that bucket ``bucket`` asked for: so many at ``offset`` of a file."""
+    """Octets that a stretch asked for, by its number: so many at ``offset`` of a file."""
 
-    bucket: int
+    stretch: int
     path: str
     offset: int
     octets: int
@@ -81,21 +93,69 @@ def hold_fragments(
             pl.concat(held).to_frame().write_ipc(target)
 
 
-def lay_out(name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs) -> Laid:
-    """The second round: streams of a bucket, and what has to be known of octets."""
+def lay_out(
+    name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs, most: int
+) -> list[Laid]:
+    """The second round: streams of a bucket, and what has to be known of octets.
+
+    Of one that takes more memory than ``most``, long connections are apart, and not all of them in memory at once.
+    """
+    if memory(pieces) <= most:
+        return [_lay_out(f"{name}-0", pieces, schema, rules, outputs)]
+    path = Path(outputs.temporary, f"{name}.again")
+    found = []
+    for number, some in enumerate(parted_again_apart(pieces, schema, path, most)):
+        stem = f"{name}-{number}"
+        if memory(some) <= most:
+            found.append(_lay_out(stem, some, schema, rules, outputs))
+            continue
+        try:
+            found.append(_lay_out_long(stem, some, schema, rules, outputs, most // _SHARE // ROW))
+        except OctetsNeededError:
+            found.append(_lay_out(stem, some, schema, rules, outputs))
+    path.unlink()
+    return found
+
+
+def _lay_out(name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs) -> Laid:
     bucket, questions = follow_apart(pieces, schema, rules)
-    stem = str(Path(outputs.temporary, f"{name}-0"))
-    given = bucket.names(outputs.template) if outputs.final else None
-    records = None
-    if outputs.folder is not None:
-        numbers = outputs.numbers(f"{name}-0", bucket, given)
-        records = Records.of(written(bucket), f"{stem}.written")
-        Path(f"{stem}.names").write_bytes(pickle.dumps(numbers))
-        _make_empty_ones(bucket, numbers, Path(outputs.folder))
-    partial = write_partial(bucket, stem, outputs.tables, given=given, hashes=False)
+    stem = str(Path(outputs.temporary, name))
+    to_write = written(bucket) if outputs.folder is not None else None
+    stretches = (_stretch(stem, stem, to_write, questions),)
+    return Laid(name, _describe(name, bucket, outputs), stretches)
+
+
+def _lay_out_long(
+    name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs, rows: int
+) -> Laid:
+    stem = str(Path(outputs.temporary, name))
+    with WriteLog(Path(f"{stem}.log")) as log:
+        long = LongBucket.of_pieces(pieces, schema, rules, log, max(rows, 1))
+        stretches = tuple(
+            _stretch(f"{stem}-{number}", stem, to_write if outputs.folder is not None else None, questions)
+            for number, (to_write, questions) in enumerate(long.stretches())
+        )
+        return Laid(name, _describe(name, long.bucket(), outputs, long.segments()), stretches)
+
+
+def _stretch(stem: str, names: str, to_write: NDArray[np.void] | None, questions: Questions) -> Stretch:
+    records = None if to_write is None else Records.of(to_write, f"{stem}.written")
     path = f"{stem}.questions"
     Path(path).write_bytes(pickle.dumps(questions))
-    return Laid(name, partial, records, Records.of(questions.asked, f"{stem}.asked"), path)
+    return Stretch(f"{names}.names", records, Records.of(questions.asked, f"{stem}.asked"), path)
+
+
+def _describe(
+    name: str, bucket: Bucket, outputs: Outputs, segments: Iterable[pl.DataFrame] | None = None
+) -> Partial:
+    """Tables of a bucket's streams, their names, and files of those of which no octet is kept."""
+    stem = str(Path(outputs.temporary, name))
+    given = bucket.names(outputs.template) if outputs.final else None
+    if outputs.folder is not None:
+        numbers = outputs.numbers(name, bucket, given)
+        Path(f"{stem}.names").write_bytes(pickle.dumps(numbers))
+        _make_empty_ones(bucket, numbers, Path(outputs.folder))
+    return write_partial(bucket, stem, outputs.tables, given=given, hashes=False, segments=segments)
 
 
 def _make_empty_ones(bucket: Bucket, names: Mapping[int, str], folder: Path) -> None:
@@ -105,18 +165,20 @@ def _make_empty_ones(bucket: Bucket, names: Mapping[int, str], folder: Path) -> 
             _write(folder, names[stream], ())
 
 
-def hand_out(number: int, source: Source, buckets: Sequence[Laid], outputs: Outputs) -> tuple[Answer, ...]:
+def hand_out(
+    number: int, source: Source, stretches: Sequence[Stretch], outputs: Outputs
+) -> tuple[Answer, ...]:
     """The third round: octets of a part of the sources, to files of streams, or to buckets that ask for them."""
-    asked = [each.asked.read(number, ASKED) for each in buckets]
+    asked = [each.asked.read(number, ASKED) for each in stretches]
     to_write = [
         each.written.read(number, WRITTEN) if each.written is not None else np.empty(0, WRITTEN)
-        for each in buckets
+        for each in stretches
     ]
     writes, looks = np.concatenate(to_write), np.concatenate(asked)
     if not len(writes) + len(looks):
         return ()
-    of_write = np.repeat(np.arange(len(buckets)), [len(each) for each in to_write])
-    of_look = np.repeat(np.arange(len(buckets)), [len(each) for each in asked])
+    of_write = np.repeat(np.arange(len(stretches)), [len(each) for each in to_write])
+    of_look = np.repeat(np.arange(len(stretches)), [len(each) for each in asked])
     at = np.concatenate([writes["at"], looks["at"]])
     ends = writes["skipped"].astype(np.int64) + writes["length"]
     answers: list[Answer] = []
@@ -126,7 +188,7 @@ def hand_out(number: int, source: Source, buckets: Sequence[Laid], outputs: Outp
             middle = int(np.searchsorted(taken.rows, len(writes)))
             if middle:
                 rows = taken.rows[:middle]
-                _write_octets(taken, writes[rows], of_write[rows], buckets, outputs)
+                _write_octets(taken, writes[rows], of_write[rows], stretches, outputs)
             rows = taken.rows[middle:] - len(writes)
             answers += _answer(taken, slice(middle, None), looks["length"][rows], of_look[rows], file, path)
     return tuple(answers)
@@ -136,7 +198,7 @@ def _answer(
     taken: Taken,
     which: slice,
     length: NDArray[np.uint32],
-    bucket: NDArray[np.int64],
+    stretch: NDArray[np.int64],
     file: IO[bytes],
     path: str,
 ) -> Iterator[Answer]:
@@ -150,8 +212,8 @@ def _answer(
         while view:
             view = view[file.write(view) :]
     ends = np.cumsum(wide)
-    for number in np.unique(bucket).tolist():
-        here = np.flatnonzero(bucket == number)
+    for number in np.unique(stretch).tolist():
+        here = np.flatnonzero(stretch == number)
         begin = int(ends[here[0]] - wide[here[0]])
         yield Answer(number, path, offset + begin, int(ends[here[-1]]) - begin)
 
@@ -159,8 +221,8 @@ def _answer(
 def _write_octets(
     taken: Taken,
     writes: NDArray[np.void],
-    bucket: NDArray[np.int64],
-    buckets: Sequence[Laid],
+    stretch: NDArray[np.int64],
+    stretches: Sequence[Stretch],
     outputs: Outputs,
 ) -> None:
     """Write octets to the files of streams, those of each at once."""
@@ -168,7 +230,7 @@ def _write_octets(
     names: dict[int, Mapping[int, str]] = {}
     folder = Path(str(outputs.folder))
     opens = np.ones(len(writes), np.bool_)
-    opens[1:] = (stream[1:] != stream[:-1]) | (bucket[1:] != bucket[:-1])
+    opens[1:] = (stream[1:] != stream[:-1]) | (stretch[1:] != stretch[:-1])
     is_run = opens.copy()
     is_run[1:] |= offset[1:] != (offset + length)[:-1]
     group = np.cumsum(length) // _AT_ONCE
@@ -186,15 +248,15 @@ def _write_octets(
         places = ends[np.append(runs, stop - first)].tolist()
         offsets, which = offset[first:stop][runs].tolist(), np.searchsorted(runs, marks[a:b] - first).tolist()
         which.append(len(runs))
-        for k, (of_bucket, of_stream) in enumerate(
-            zip(bucket[marks[a:b]].tolist(), stream[marks[a:b]].tolist(), strict=True)
+        for k, (of_stretch, of_stream) in enumerate(
+            zip(stretch[marks[a:b]].tolist(), stream[marks[a:b]].tolist(), strict=True)
         ):
-            if of_bucket not in names:
-                names[of_bucket] = pickle.loads(Path(buckets[of_bucket].names).read_bytes())
+            if of_stretch not in names:
+                names[of_stretch] = pickle.loads(Path(stretches[of_stretch].names).read_bytes())
             content = [
                 (offsets[run], octets[places[run] : places[run + 1]]) for run in range(which[k], which[k + 1])
             ]
-            _write(folder, names[of_bucket][of_stream], content)
+            _write(folder, names[of_stretch][of_stream], content)
         a = b
 
 
@@ -210,9 +272,26 @@ def _write(folder: Path, name: str, content: Sequence[tuple[int, memoryview]]) -
             os.close(handle)
 
 
-def finish(laid: Laid, answers: Sequence[Answer], rules: Rules, outputs: Outputs) -> list[Partial]:
-    """The last round: what octets say of a bucket's streams, and the streams of flows that were left."""
-    questions: Questions = pickle.loads(Path(laid.questions).read_bytes())
+def finish(laid: Laid, answers: Sequence[Sequence[Answer]], rules: Rules, outputs: Outputs) -> list[Partial]:
+    """The last round: what octets say of a bucket's streams, and the streams of flows that were left.
+
+    There are answers for each stretch.
+    """
+    conflicts: set[int] = set()
+    left = None
+    for stretch, some in zip(laid.stretches, answers, strict=True):
+        questions: Questions = pickle.loads(Path(stretch.questions).read_bytes())
+        data = _read_answers(some)
+        conflicts.update(questions.conflicts(data).tolist())
+        left = questions.left_bucket(data, rules) or left
+    found = [replace(laid.partial, conflicts=len(conflicts), contradictory=tuple(sorted(conflicts)))]
+    if left is not None:
+        found.append(write_bucket(f"{laid.name}-left", left, outputs))
+    return found
+
+
+def _read_answers(answers: Sequence[Answer]) -> NDArray[np.uint8]:
+    """Octets that were asked for, in the order of the parts they are from."""
     data = np.empty(sum(each.octets for each in answers), np.uint8)
     at = 0
     for each in answers:
@@ -220,9 +299,4 @@ def finish(laid: Laid, answers: Sequence[Answer], rules: Rules, outputs: Outputs
             file.seek(each.offset)
             file.readinto(data[at : at + each.octets].data)
         at += each.octets
-    conflicts = questions.conflicts(data)
-    found = [replace(laid.partial, conflicts=len(conflicts), contradictory=tuple(conflicts.tolist()))]
-    left = questions.left_bucket(data, rules)
-    if left is not None:
-        found.append(write_bucket(f"{laid.name}-1", left, outputs))
-    return found
+    return data

@@ -187,27 +187,25 @@ class Job:
         if not buckets:
             return []
         schema = self._schema(apart=True)
-        laid = list(
-            self._run(
-                "follow",
-                [
-                    partial(lay_out, str(number), some, schema, self.rules, self.outputs)
-                    for number, some in buckets
-                ],
-            )
-        )
+        follow = [
+            partial(lay_out, str(number), some, schema, self.rules, self.outputs, self.sizes.memory)
+            for number, some in buckets
+        ]
+        laid = [each for several in self._run("follow", follow) for each in several]
+        stretches = [stretch for each in laid for stretch in each.stretches]
         reads = [
-            partial(hand_out, number, part.source, laid, self.outputs)
+            partial(hand_out, number, part.source, stretches, self.outputs)
             for number, part in found
             if part.source is not None
         ]
-        answers: list[list[Answer]] = [[] for _ in laid]
+        answers: list[list[Answer]] = [[] for _ in stretches]
         for several in self._run("octets", reads):
             for answer in several:
-                answers[answer.bucket].append(answer)
+                answers[answer.stretch].append(answer)
+        of_stretch = iter(answers)
         last = [
-            partial(finish, each, some, self.rules, self.outputs)
-            for each, some in zip(laid, answers, strict=True)
+            partial(finish, each, [next(of_stretch) for _ in each.stretches], self.rules, self.outputs)
+            for each in laid
         ]
         return [each for several in self._run("write", last) for each in several]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pcap2arrow.writing.target import failing_as
 from queries.filters.machine.frames import Slices
-from queries.streams.assembly import Crowd, lay_out
+from queries.streams.assembly import Assembly, Crowd, lay_out
 from queries.streams.bucket import Bucket
 from queries.streams.follow import follow_at_once
 from queries.streams.packets import AT, LENGTH, PART, Packets, grouped, sorted_by_order
@@ -80,7 +80,7 @@ def follow_apart(pieces: Sequence[Piece], schema: pl.Schema, rules: Rules) -> tu
     packets = grouped(table, lengths)
     pair = table["flow_hash"].to_numpy()[packets.order[packets.bounds[:-1]]] & ~np.uint64(1)
     followed, left = follow_at_once(packets, rules, pair)
-    assembly, crowd = lay_out(followed, rules)
+    assembly, crowd = lay_out(followed.writes, len(followed.streams), rules)
     bucket = Bucket(packets, followed, assembly, rules)
     return bucket, _questions(packets, crowd, _left(packets, table, left))
 
@@ -98,6 +98,11 @@ def _questions(packets: Packets, crowd: Crowd, left: pl.DataFrame) -> Questions:
     for name, column in (("part", PART), ("at", AT), ("length", LENGTH)):
         asked[name][: len(crowd)] = packets.table[column].to_numpy()[rows]
         asked[name][len(crowd) :] = left[column].to_numpy()
+    return questions(crowd, left, asked)
+
+
+def questions(crowd: Crowd, left: pl.DataFrame, asked: NDArray[np.void]) -> Questions:
+    """Questions, with what is asked of type :data:`ASKED`, in the order of those who ask."""
     order = np.lexsort((asked["at"], asked["part"]))
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
@@ -106,11 +111,15 @@ def _questions(packets: Packets, crowd: Crowd, left: pl.DataFrame) -> Questions:
 
 def written(bucket: Bucket) -> NDArray[np.void]:
     """What is to be written to the files of a bucket's streams, of type :data:`WRITTEN`, sorted by part."""
-    assembly = bucket.assembly
-    rows = bucket.packets.order[assembly.row]
-    found = np.empty(len(rows), WRITTEN)
-    found["part"] = bucket.packets.table[PART].to_numpy()[rows]
-    found["at"] = bucket.packets.table[AT].to_numpy()[rows]
+    rows = bucket.packets.order[bucket.assembly.row]
+    part, at = (bucket.packets.table[name].to_numpy()[rows] for name in (PART, AT))
+    return to_be_written(bucket.assembly, part, at)
+
+
+def to_be_written(assembly: Assembly, part: NDArray[np.uint32], at: NDArray[np.uint64]) -> NDArray[np.void]:
+    """The same of an assembly, with where the octets of the packet are that each piece is from."""
+    found = np.empty(len(part), WRITTEN)
+    found["part"], found["at"] = part, at
     found["skipped"], found["length"] = assembly.skipped, assembly.end - assembly.start
     found["stream"], found["offset"] = assembly.stream, assembly.start
     return found[np.argsort(found["part"], kind="stable")]

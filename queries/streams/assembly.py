@@ -49,14 +49,16 @@ class Assembly:
 
 def assemble(packets: Packets, followed: Followed, rules: Rules) -> Assembly:
     """Decide which segment each octet of each stream is taken from, and find streams that contradict themselves."""
-    assembly, crowd = lay_out(followed, rules)
+    assembly, crowd = lay_out(followed.writes, len(followed.streams), rules)
     assembly.conflict[crowd.conflicts(packets.payload.take(crowd.row))] = True
     return assembly
 
 
-def lay_out(followed: Followed, rules: Rules) -> tuple[Assembly, Crowd]:
-    """The same without a look at octets, for which no stream contradicts itself yet; and what it takes to find out."""
-    writes, count = followed.writes, len(followed.streams)
+def lay_out(writes: Writes, count: int, rules: Rules) -> tuple[Assembly, Crowd]:
+    """The same of so many streams without a look at octets, for which no stream contradicts itself yet.
+
+    The other result is what it takes to find out.
+    """
     size = np.zeros(count, np.int64)
     kept = writes.length > 0
     np.maximum.at(size, writes.stream[kept], (writes.place + writes.length)[kept])

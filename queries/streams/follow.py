@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,9 @@ class Writes:
         return len(self.row)
 
 
+_Columns = TypeVar("_Columns", Streams, Writes)
+
+
 @dataclass(frozen=True, slots=True)
 class Followed:
     """Streams, and what is written to them.
@@ -89,8 +92,7 @@ def follow(packets: Packets, rules: Rules, *, one_by_one: bool = False) -> Follo
     tracker = _tracked(packets, rules, plain.left, plain.closing)
     if tracker.tracks:
         more_streams, more_writes = streams_of(tracker.tracks, len(streams))
-        streams = _joined(streams, more_streams)
-        writes = _joined(writes, more_writes)
+        streams, writes = joined(streams, more_streams), joined(writes, more_writes)
     streams, writes = _in_order(packets, streams, _within(rules, writes))
     return Followed(streams, writes, np.array(tracker.ignored, np.int64))
 
@@ -107,10 +109,11 @@ def follow_at_once(packets: Packets, rules: Rules, pair: NDArray[np.uint64]) -> 
     return Followed(streams, writes, np.empty(0, np.int64)), plain.left
 
 
-def _joined(a: Any, b: Any) -> Any:
-    return type(a)(
-        *(np.concatenate([getattr(a, name), getattr(b, name)]) for name in type(a).__dataclass_fields__)
-    )
+def joined(*several: _Columns) -> _Columns:
+    """Streams, or writes, of several together."""
+    kind = type(several[0])
+    names = kind.__dataclass_fields__
+    return kind(*(np.concatenate([getattr(each, name) for each in several]) for name in names))
 
 
 def _in_order(packets: Packets, streams: Streams, writes: Writes) -> tuple[Streams, Writes]:
@@ -369,7 +372,7 @@ def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints) -> RowT
     return tracker
 
 
-def streams_of(tracks: Sequence[Track], number: int) -> tuple[Streams, Writes]:
+def streams_of(tracks: Sequence[Track], number: int = 0) -> tuple[Streams, Writes]:
     """What was tracked, with streams numbered from ``number``."""
 
     def column(values: list[int]) -> Ints:

@@ -143,6 +143,27 @@ def order_of(table: pl.DataFrame) -> NDArray[np.int64] | None:
     return np.lexsort((frame, place, turn))
 
 
+def least_of(table: pl.DataFrame) -> tuple[int, int, int]:
+    """The place in the order of the whole of a frame's first row in it, of one with rows."""
+    rows, least = np.arange(len(table)), []
+    for name in (TURN, PLACE, "frame_number"):
+        values = table[name].to_numpy()[rows]
+        least.append(values.min())
+        rows = rows[values == least[-1]]
+    turn, place, frame = (int(each) for each in least)
+    return turn, place, frame
+
+
+def before(table: pl.DataFrame, place: tuple[int, int, int]) -> int:
+    """How many rows of a frame, which is in the order of the whole, come before that place in it."""
+    first, stop = 0, len(table)
+    for name, value in zip((TURN, PLACE, "frame_number"), place, strict=True):
+        values = table[name].to_numpy()[first:stop]
+        stop = first + int(np.searchsorted(values, value, side="right"))
+        first += int(np.searchsorted(values, value))
+    return first
+
+
 def sorted_by_order(table: pl.DataFrame, payload: Slices) -> tuple[pl.DataFrame, Slices]:
     """A frame of segments, and what they carried, in the order of the whole."""
     order = order_of(table)

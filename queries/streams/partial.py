@@ -8,6 +8,7 @@ of each stream.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
@@ -67,11 +68,12 @@ def write_partial(
     given: Mapping[int, str] | None,
     hashes: bool,
     made: Mapping[str, pl.DataFrame] = MappingProxyType({}),
+    segments: Iterable[pl.DataFrame] | None = None,
 ) -> Partial:
     """Write what the tables ``wanted`` need of a bucket; ``given`` are names of its streams.
 
     Where these have to wait for other buckets (None), what they are made of is written, too.  ``made`` are tables that
-    are there already.
+    are there already, ``segments`` frames of one that memory has no room for.
     """
     opened = bucket.opened()
     names_ = given if given is not None else dict.fromkeys(opened.tolist(), "")
@@ -94,10 +96,10 @@ def write_partial(
             continue
         if table == OCTETS:
             counts = _write_octets(bucket, result.path(table))
+        elif table == SEGMENTS and segments is not None:
+            counts = _write_frames(segments, result.path(table), len(streams))
         else:
-            rows = written[table]()
-            counts = np.bincount(rows["stream"].to_numpy().astype(np.int64), minlength=len(streams))
-            _write_rows(rows, result.path(table))
+            counts = _write_frames([written[table]()], result.path(table), len(streams))
         keys = keys.with_columns(pl.Series(table, counts))
     if given is None:
         columns = naming_columns(bucket.packets, bucket.followed, opened).drop(_ORDER)
@@ -115,6 +117,21 @@ def _write_rows(rows: pl.DataFrame, path: str) -> None:
     table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
     with failing_as(path), pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=_READ)
+
+
+def _write_frames(frames: Iterable[pl.DataFrame], path: str, streams: int) -> Ints:
+    """Rows of streams, at least one frame of them; the result says how many a stream has."""
+    counts = np.zeros(streams, np.int64)
+    with failing_as(path), ExitStack() as opened:
+        writer = None
+        for frame in frames:
+            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+            if writer is None:
+                file = opened.enter_context(pa.OSFile(path, "wb"))
+                writer = opened.enter_context(pa.ipc.new_file(file, table.schema))
+            writer.write_table(table, max_chunksize=_READ)
+            counts += np.bincount(frame["stream"].to_numpy().astype(np.int64), minlength=streams)
+    return counts
 
 
 def _write_octets(bucket: Bucket, path: str) -> Ints:
@@ -279,9 +296,11 @@ def _split(values: Ints, sizes: Sequence[int]) -> list[Ints]:
 
 
 def _stretches(rows: Ints, most: int) -> Iterator[tuple[int, int]]:
-    """Streams in a row that have about so many rows together, as (first, behind the last)."""
+    """Streams in a row that have about so many rows together, as (first, behind the last); one of more is alone."""
     group = (np.cumsum(rows) - rows) // most
-    marks = [0, *(np.flatnonzero(group[1:] != group[:-1]) + 1).tolist(), len(rows)]
+    opens = group[1:] != group[:-1]
+    opens |= (rows[1:] > most) | (rows[:-1] > most)
+    marks = [0, *(np.flatnonzero(opens) + 1).tolist(), len(rows)]
     return ((a, b) for a, b in pairwise(marks) if a < b)
 
 

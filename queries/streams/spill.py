@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pcap2arrow.arrays import gather
 from pcap2arrow.writing.target import failing_as
 from queries.filters.machine.frames import Slices
-from queries.streams.packets import LENGTH, PAYLOAD
+from queries.streams.packets import LENGTH, PAYLOAD, before, in_order, least_of
 
 _WORD = (1 << 64) - 1
 ROW = 200
@@ -29,6 +29,12 @@ ROW = 200
 
 _TOGETHER = 1 << 17
 """Rows that are parted at once, or more."""
+
+_MOST_ROWS = 1 << 16
+"""Rows of a piece at most, of packets whose octets are elsewhere."""
+
+_FINE = 64
+"""Buckets that one is parted into again, at least: only long connections remain large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +78,14 @@ def _scattered(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 class Piece:
     """Segments of one bucket, from one frame: in memory, or at ``offset`` of the file ``path``.
 
-    ``rows`` of a table take ``of_table`` octets there, and what they carried follows in ``octets`` more.
+    ``rows`` of a table take ``of_table`` octets there, and what they carried follows in ``octets`` more.  ``least`` is
+    where the first of them stands in the order of the whole.
     """
 
     bucket: int
     rows: int
     octets: int
+    least: tuple[int, int, int]
     path: str = ""
     offset: int = 0
     of_table: int = 0
@@ -162,7 +170,8 @@ class Spill:
         order = np.argsort(numbers, kind="stable")
         ordered = _without_nulls(segments)[order]
         for bucket, first, stop in _stretches(numbers[order]):
-            self._keep(bucket, ordered[first:stop], np.empty(0, np.uint8))
+            for at in range(first, stop, _MOST_ROWS):
+                self._keep(bucket, ordered[at : min(at + _MOST_ROWS, stop)], np.empty(0, np.uint8))
 
     def add_again(self, table: pl.DataFrame, payload: Slices) -> None:
         """Add segments that were in a bucket of another parting."""
@@ -181,11 +190,12 @@ class Spill:
             self._keep(bucket, table[first:stop], octets)
 
     def _keep(self, bucket: int, table: pl.DataFrame, octets: NDArray[np.uint8]) -> None:
+        known = bucket, len(table), len(octets), least_of(table)
         if self._file is None:
-            self.pieces.append(Piece(bucket, len(table), len(octets), held=(table, octets)))
+            self.pieces.append(Piece(*known, held=(table, octets)))
             return
         stream = table.write_ipc_stream(None).getbuffer()
-        self.pieces.append(Piece(bucket, len(table), len(octets), str(self._path), self._end, len(stream)))
+        self.pieces.append(Piece(*known, str(self._path), self._end, len(stream)))
         with failing_as(str(self._path)):
             self._end += _write(self._file, stream) + _write(self._file, octets.data)
 
@@ -238,5 +248,49 @@ def parted_again(pieces: Sequence[Piece], schema: pl.Schema, path: Path, limit: 
     with Spill(Parting.into(-(-memory(pieces) * 2 // limit)), path) as spill:
         for piece in pieces:
             spill.add_again(*read_pieces([piece], schema))
-    for bucket in sorted({piece.bucket for piece in spill.pieces}):
-        yield [piece for piece in spill.pieces if piece.bucket == bucket]
+    yield from _by_bucket(spill.pieces)
+
+
+def parted_again_apart(
+    pieces: Sequence[Piece], schema: pl.Schema, path: Path, limit: int
+) -> Iterator[list[Piece]]:
+    """The same of segments whose octets are elsewhere: what still takes more than ``limit`` are long connections."""
+    with Spill(Parting.into(max(-(-memory(pieces) * 2 // limit), _FINE)), path) as spill:
+        for piece in pieces:
+            spill.add_apart(read_pieces([piece], schema)[0])
+    together: list[Piece] = []
+    for some in _by_bucket(spill.pieces):
+        if memory(some) > limit:
+            yield some
+            continue
+        if memory([*together, *some]) > limit:
+            yield together
+            together = []
+        together += some
+    if together:
+        yield together
+
+
+def _by_bucket(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    buckets: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        buckets.setdefault(piece.bucket, []).append(piece)
+    return (some for _, some in sorted(buckets.items()))
+
+
+def in_time_order(pieces: Sequence[Piece], schema: pl.Schema, rows: int) -> Iterator[pl.DataFrame]:
+    """Segments of pieces in the order of the whole, about so many at a time; their octets are elsewhere.
+
+    In memory are, beside these, pieces that others which are not read yet may lie in the midst of.
+    """
+    ahead = sorted(pieces, key=lambda piece: piece.least)
+    waiting: list[pl.DataFrame] = []
+    for number, piece in enumerate(ahead, 1):
+        waiting.append(read_pieces([piece], schema)[0])
+        if sum(map(len, waiting)) < rows and number < len(ahead):
+            continue
+        together = in_order(waiting)
+        ready = len(together) if number == len(ahead) else before(together, ahead[number].least)
+        if ready:
+            yield together[:ready]
+        waiting = [together[ready:]]

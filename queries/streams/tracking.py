@@ -124,10 +124,13 @@ class Tracker:
 
     def _begin(self, flow: int, row: int, seq: int, flags: int) -> Track:
         initial = seq if flags & SYN else (seq - 1) % _WORD
-        track = Track(flow, row, initial, (initial + 1) % _WORD, with_syn=bool(flags & SYN))
+        track = self._new(flow, row, initial, (initial + 1) % _WORD, bool(flags & SYN))
         self.open[flow] = track
         self.tracks.append(track)
         return track
+
+    def _new(self, flow: int, row: int, initial: int, expected: int, with_syn: bool) -> Track:
+        return Track(flow, row, initial, expected, with_syn)
 
     def _start(self, track: Track, row: int, seq: int, flags: int) -> int:
         """The sequence number of a segment's first octet, that of SYN being one of its own (RFC 9293, 3.4)."""
@@ -216,7 +219,10 @@ class Tracker:
         if self._rules.as_tcpflow:
             self._saved += 1
         place = self._saved - 1 + self._saves(row)
-        self._ended.setdefault(track.flow, []).append((place, track))
+        ended = self._ended.setdefault(track.flow, [])
+        if not self._rules.as_tcpflow:
+            ended.clear()
+        ended.append((place, track))
 
     def _is_repeated(self, flow: int, row: int, seq: int, length: int) -> bool:
         """Whether a segment says what the flow's last stream has at its place."""
@@ -328,6 +334,11 @@ class Covered:
             covered._ends = SortedDict(zip(begins.tolist(), ends.tolist(), strict=True))
             covered.octets = int((ends - begins).sum())
         return covered
+
+    def add_all(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """Add the places of intervals that may overlap."""
+        for start, end in Covered.of(starts, lengths)._ends.items():
+            self.add(start, end)
 
     def add(self, start: int, end: int) -> None:
         """Add the places from ``start`` to ``end``."""

@@ -1,0 +1,284 @@
+"""Connections of more packets than memory has room for, followed in the order of time, some packets at a time.
+
+What goes on from one frame of packets to the next is the state of each flow's open stream, a
+:class:`~queries.streams.tracking.Track`.  Segments between those with SYN, FIN or RST are followed together, by sums;
+where order decides, packet by packet.  What is written goes to a :class:`~queries.streams.writelog.WriteLog`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from queries.filters.machine.frames import Slices
+from queries.streams.follow import Streams, joined, streams_of
+from queries.streams.packets import AT, FIN, LENGTH, PART, RST, SYN, TUPLE, Packets, grouped
+from queries.streams.rules import Rules
+from queries.streams.tracking import Covered, Track, Tracker
+from queries.streams.writelog import NOTE, WriteLog
+
+Ints = NDArray[np.int64]
+
+_FEW, _MANY = 32, 1 << 16
+"""Segments that are followed together at least, for all others cost less one by one, and at most."""
+
+NO_TIME = np.iinfo(np.int64).min
+"""The time in notes of a packet without one."""
+
+
+class OctetsNeededError(Exception):
+    """Whether a packet repeats what a closed stream said, can't be told from headers."""
+
+
+@dataclass(slots=True, eq=False)
+class LongTrack(Track):
+    """A stream whose rows are packets of its flow, counted from 0.
+
+    ``kept`` are where its first packet, its first octets, its closing and its last packet are among those kept, and
+    ``runs`` what was written to it since these were noted: places, lengths, rows.
+    """
+
+    number: int = 0
+    kept: dict[str, int] = field(default_factory=dict)
+    runs: list[tuple[Ints, Ints, Ints]] = field(default_factory=list)
+
+    def drain(self) -> None:
+        """Put what was written packet by packet to the rest."""
+        if self.writes:
+            place, length, row = np.array(self.writes, np.int64).T
+            self.runs.append((place, length, row))
+            self.writes.clear()
+
+
+_ROWS = "first", "opening", "closing", "last"
+
+
+class _LongTracker(Tracker):
+    """Follows flows whose packets are gone once they were followed."""
+
+    def __init__(self, rules: Rules) -> None:
+        super().__init__(rules)
+        self._begun = 0
+
+    def _new(self, flow: int, row: int, initial: int, expected: int, with_syn: bool) -> Track:
+        track = LongTrack(flow, row, initial, expected, with_syn, seen=Covered(), number=self._begun)
+        self._begun += 1
+        return track
+
+    def _has(self, track: Track, start: int, row: int, length: int) -> bool:
+        raise OctetsNeededError
+
+
+@dataclass(slots=True)
+class _Flow:
+    """A flow: how many of its packets were followed, and where the last one is among those kept."""
+
+    count: int = 0
+    latest: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Streams in the order of their first packets; their rows are those of ``packets``, in which nothing else is kept.
+
+    ``number`` is that of each stream of the log, ``origin`` the place there of its first octet.
+    """
+
+    packets: Packets
+    streams: Streams
+    number: Ints
+    origin: Ints
+
+
+class Folding:
+    """Follows packets of :func:`~queries.streams.packets.located`, frame by frame, each after those before it.
+
+    Raises OctetsNeededError where headers do not tell what belongs to a stream.
+    """
+
+    def __init__(self, rules: Rules, log: WriteLog) -> None:
+        self._tracker = _LongTracker(rules)
+        self._skip = rules.skip
+        self._log = log
+        self._flows: dict[tuple[object, ...], int] = {}
+        self._of_flow: list[_Flow] = []
+        self._ended: list[Streams] = []
+        self._numbers: list[Ints] = []
+        self._origins: list[Ints] = []
+        self._kept: list[pl.DataFrame] = []
+        self._flags: list[NDArray[np.uint8]] = []
+        self._turns: list[Ints] = []
+        self._kept_count = self._packets = 0
+
+    def take(self, table: pl.DataFrame) -> None:
+        """Follow the next packets, in the order of the whole."""
+        ends = np.cumsum(table[LENGTH].to_numpy(), dtype=np.int64)
+        nowhere = Slices(np.empty(0, np.uint8), ends - table[LENGTH].to_numpy(), ends)
+        packets = grouped(table, nowhere)
+        flows = self._numbered(packets)
+        touched: list[tuple[LongTrack, int]] = []  # with the row in the frame that its row 0 would be
+        for place, flow in enumerate(flows):
+            rows = slice(int(packets.bounds[place]), int(packets.bounds[place + 1]))
+            base = rows.start - self._of_flow[flow].count
+            touched += ((track, base) for track in self._follow(flow, packets, rows))
+        self._note(packets, touched)
+        self._keep(packets, touched, flows)
+        self._let_go([track for track, _ in touched if track.closing >= 0])
+        self._packets += len(packets)
+
+    def _numbered(self, packets: Packets) -> list[int]:
+        """The numbers of the flows of some packets."""
+        firsts = packets.table.select(TUPLE)[packets.order[packets.bounds[:-1]]]
+        found = [self._flows.setdefault(key, len(self._flows)) for key in firsts.iter_rows()]
+        self._of_flow += (_Flow() for _ in range(len(self._flows) - len(self._of_flow)))
+        return found
+
+    def _follow(self, flow: int, packets: Packets, rows: slice) -> list[LongTrack]:
+        """Follow the packets of a flow; the result are the streams that they may have changed."""
+        seq, flags, length = packets.seq[rows], packets.flags[rows], packets.length[rows]
+        is_special = flags & (SYN | FIN | RST) != 0
+        chosen = np.flatnonzero(is_special | (length > 0))
+        row = chosen + self._of_flow[flow].count
+        seq, flags, length = seq[chosen], flags[chosen], length[chosen]
+        special = np.append(np.flatnonzero(is_special[chosen]), len(row))
+        tracker = self._tracker
+        before = [tracker.open[flow]] if flow in tracker.open else []
+        at, most = 0, _FEW
+        while at < len(row):
+            stop = min(int(special[np.searchsorted(special, at)]), at + most)
+            track = tracker.open.get(flow)
+            if stop - at >= _FEW and track is not None and track.end is None:
+                assert isinstance(track, LongTrack)
+                done = self._advance(track, row[at:stop], seq[at:stop], length[at:stop])
+                at += done
+                if at == stop:
+                    most = min(most * 2, _MANY)
+                    continue
+                most, stop = _FEW, min(at + _FEW, stop)
+            stop = max(min(stop, at + _FEW), at + 1)
+            for each in zip(*(values[at:stop].tolist() for values in (row, seq, flags, length)), strict=True):
+                tracker.step(flow, *each)
+            at = stop
+        found = [*before, *tracker.tracks]
+        tracker.tracks = []
+        assert all(isinstance(track, LongTrack) for track in found)
+        return found  # type: ignore[return-value]
+
+    def _advance(self, track: LongTrack, row: Ints, seq: NDArray[np.uint32], length: Ints) -> int:
+        """Follow segments of an open stream that have no SYN, FIN or RST, up to one of which order decides."""
+        ends = seq + length.astype(np.uint32)
+        expected = np.append(np.uint32(track.expected), ends[:-1])
+        step = (seq - expected).view(np.int32).astype(np.int64)
+        place = track.place + np.cumsum(step + np.append(0, length[:-1]))
+        odd = np.flatnonzero((np.abs(step) > self._skip) | (place < track.origin))
+        stop = int(odd[0]) if len(odd) else len(row)
+        if not stop:
+            return 0
+        step, place, length, row = step[:stop], place[:stop], length[:stop], row[:stop]
+        if track.opening < 0:
+            track.opening = int(row[0])
+        track.last = int(row[-1])
+        track.place, track.expected = int(place[-1] + length[-1]), int(ends[stop - 1])
+        stored = (step != -1) | (length != 1)  # others are keep-alives: RFC 9293, 3.8.4
+        if not stored.all():
+            step, place, length, row = step[stored], place[stored], length[stored], row[stored]
+        if len(row):
+            track.out_of_order += int((step < 0).sum())
+            track.farthest = max(track.farthest, int((place + length).max()) - track.origin)
+            assert track.seen is not None
+            track.seen.add_all(place, length)
+            track.drain()
+            track.runs.append((place, length, row))
+        return stop
+
+    def _note(self, packets: Packets, touched: list[tuple[LongTrack, int]]) -> None:
+        """Note what was written to streams."""
+        found: list[tuple[Ints, ...]] = []
+        for track, base in touched:
+            track.drain()
+            for place, length, row in track.runs:
+                found.append((np.full(len(row), track.number), place, length, row + base))
+            track.runs.clear()
+        if not found:
+            return
+        stream, place, length, row = (np.concatenate(each) for each in zip(*found, strict=True))
+        table = packets.table.select(
+            PART, AT, "capture_id", "frame_number", pl.col("time").dt.epoch("ns").fill_null(NO_TIME)
+        )[packets.order[row]]
+        notes = np.empty(len(row), NOTE)
+        notes["place"], notes["length"] = place, length
+        for name in table.columns:
+            notes[name] = table[name].to_numpy()
+        self._log.add(stream, notes)
+
+    def _keep(self, packets: Packets, touched: list[tuple[LongTrack, int]], flows: list[int]) -> None:
+        """Keep the packets that streams begin, open, close and end with, and the last one of each flow."""
+        rows = (packets.bounds[1:] - 1).tolist()
+        for track, base in touched:
+            flow = self._of_flow[track.flow]
+            for name in _ROWS:
+                row = getattr(track, name)
+                if row >= flow.count:
+                    track.kept[name] = self._kept_count + len(rows)
+                    rows.append(row + base)
+                elif row == flow.count - 1 and name in ("closing", "last"):
+                    track.kept[name] = flow.latest
+        for place, number in enumerate(flows):
+            flow = self._of_flow[number]
+            flow.latest = self._kept_count + place
+            flow.count += int(packets.bounds[place + 1] - packets.bounds[place])
+        chosen = np.array(rows, np.int64)
+        order = packets.order[chosen]
+        self._kept.append(packets.table[order])
+        self._flags.append(packets.flags[chosen])
+        self._turns.append(order + self._packets)
+        self._kept_count += len(rows)
+
+    def _let_go(self, ended: list[LongTrack]) -> None:
+        """Streams that ended."""
+        for track in ended:
+            track.packets = track.last - track.first + 1
+        streams, _ = streams_of(ended, 0)
+        for name in _ROWS:
+            getattr(streams, name)[:] = [track.kept.get(name, -1) for track in ended]
+        self._ended.append(streams)
+        self._numbers.append(np.array([track.number for track in ended], np.int64))
+        self._origins.append(np.array([track.origin for track in ended], np.int64))
+
+    def finish(self) -> Folded:
+        """All streams, once all packets were taken."""
+        still_open: list[LongTrack] = []
+        for track in self._tracker.open.values():
+            assert isinstance(track, LongTrack)
+            track.last = self._of_flow[track.flow].count - 1
+            track.kept["last"] = self._of_flow[track.flow].latest
+            still_open.append(track)
+        self._let_go(still_open)
+        turns, which = np.unique(np.concatenate(self._turns), return_inverse=True)
+        row = np.empty(len(turns), np.int64)
+        row[which] = np.arange(len(which))
+        streams = joined(*self._ended)
+        for name in _ROWS:
+            rows = getattr(streams, name)
+            rows[:] = np.where(rows >= 0, which[rows], -1)
+        order = np.argsort(streams.first, kind="stable")
+        taken = Streams(*(getattr(streams, name)[order] for name in Streams.__dataclass_fields__))
+        numbers, origins = np.concatenate(self._numbers)[order], np.concatenate(self._origins)[order]
+        number = np.empty(len(order), np.int64)
+        number[numbers] = np.arange(len(order))
+        return Folded(self._kept_packets(row), taken, number, origins)
+
+    def _kept_packets(self, row: Ints) -> Packets:
+        nothing = np.zeros(len(row), np.int64)
+        return Packets(
+            bounds=np.array([0, len(row)]),
+            order=np.arange(len(row)),
+            seq=np.zeros(len(row), np.uint32),
+            flags=np.concatenate(self._flags)[row],
+            length=nothing,
+            payload=Slices(np.empty(0, np.uint8), nothing, nothing),
+            table=pl.concat(self._kept)[row],
+        )

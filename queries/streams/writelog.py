@@ -1,0 +1,184 @@
+"""What is written to streams that memory has no room for: kept in a file as it comes, then read stream by stream.
+
+It is noted in the order of time.  What is asked of it lies by place: octets and gaps of a stretch of a stream follow
+from the segments that reach into it, so that only these are in memory, unless a stream comes in no order at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcap2arrow.writing.target import failing_as
+from queries.streams.follow import Writes
+
+Ints = NDArray[np.int64]
+
+NOTE = np.dtype(
+    [
+        ("place", "<i8"),
+        ("length", "<u4"),
+        ("part", "<u4"),
+        ("at", "<u8"),
+        ("time", "<i8"),
+        ("capture_id", "<u8"),
+        ("frame_number", "<u8"),
+    ]
+)
+"""What is known of a segment: its place and length, where its octets are, and which packet it is from."""
+
+_EXTENT = np.dtype(
+    [("stream", "<i8"), ("first", "<i8"), ("count", "<i8"), ("least", "<i8"), ("greatest", "<i8")]
+)
+"""Notes of a stream in a row: ``count`` from number ``first`` on, of places from ``least`` to ``greatest``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Streams as a whole, or the places ``low`` to ``high`` of one: all that is written there, in the order of coming.
+
+    Rows of ``writes`` are those of ``notes``.
+    """
+
+    writes: Writes
+    notes: NDArray[np.void]
+    low: int = 0
+    high: int = np.iinfo(np.int64).max
+
+
+class WriteLog:
+    """Notes of segments by stream, in a file; a context in which they are added and read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count = 0
+        self._added: list[NDArray[np.void]] = []
+
+    def __enter__(self) -> WriteLog:
+        with failing_as(self._path):
+            self._file = self._path.open("x+b", buffering=0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._path.unlink()
+
+    def add(self, stream: Ints, notes: NDArray[np.void]) -> None:
+        """Add notes of streams, of each in the order of their coming; all later ones of it come later."""
+        if not len(stream):
+            return
+        order = np.argsort(stream, kind="stable")
+        stream, notes = stream[order], notes[order]
+        firsts = np.append(0, np.flatnonzero(stream[1:] != stream[:-1]) + 1)
+        added = np.empty(len(firsts), _EXTENT)
+        added["stream"], added["first"] = stream[firsts], self._count + firsts
+        added["count"] = np.diff(np.append(firsts, len(stream)))
+        added["least"] = np.minimum.reduceat(notes["place"], firsts)
+        added["greatest"] = np.maximum.reduceat(notes["place"] + notes["length"], firsts)
+        self._added.append(added)
+        self._count += len(notes)
+        view = notes.view(np.uint8).data
+        with failing_as(self._path):
+            while view:
+                view = view[self._file.write(view) :]
+
+    def close(self, number: Ints) -> None:
+        """All is added: from now on streams have these numbers."""
+        extents = np.concatenate(self._added) if self._added else np.empty(0, _EXTENT)
+        extents["stream"] = number[extents["stream"]]
+        self._extents = extents[np.argsort(extents["stream"], kind="stable")]
+        self._bounds = np.searchsorted(self._extents["stream"], np.arange(len(number) + 1))
+        self._added = []
+
+    def notes(self, rows: int) -> Iterator[tuple[Ints, NDArray[np.void]]]:
+        """All notes with their streams, by stream, about so many at a time; the last ones may be none."""
+        held: list[NDArray[np.void]] = []
+        streams: list[Ints] = []
+        count = 0
+        for extent in self._extents:
+            held.append(self._read(extent))
+            streams.append(np.full(len(held[-1]), extent["stream"]))
+            count += len(held[-1])
+            if count >= rows:
+                yield np.concatenate(streams), np.concatenate(held)
+                held, streams, count = [], [], 0
+        nothing = np.empty(0, np.int64), np.empty(0, NOTE)
+        yield np.concatenate([*streams, nothing[0]]), np.concatenate([*held, nothing[1]])
+
+    def stretches(self, origin: Ints, limit: int | None, rows: int) -> Iterator[Stretch]:
+        """All that is written, by stream and by place, about so many segments at a time.
+
+        Streams begin at these places, and have no more octets than the ``limit``.
+        """
+        held: list[tuple[int, NDArray[np.void]]] = []
+        count = 0
+        for stream in range(len(origin)):
+            extents = self._extents[self._bounds[stream] : self._bounds[stream + 1]]
+            own = int(extents["count"].sum())
+            if own > rows or count + own > rows:
+                yield from _together(held, origin, limit)
+                held, count = [], 0
+            if own > rows:
+                for low, high, notes in self._sweep(extents, rows):
+                    begin = int(origin[stream])
+                    yield Stretch(_writes([(stream, notes)], origin, limit), notes, low - begin, high - begin)
+            elif own:
+                held.append((stream, np.concatenate([self._read(each) for each in extents])))
+                count += own
+        yield from _together(held, origin, limit)
+
+    def _sweep(self, extents: NDArray[np.void], rows: int) -> Iterator[tuple[int, int, NDArray[np.void]]]:
+        """Notes of a stream that reach into stretches of it, and these stretches, from the first place to the last."""
+        turn = np.argsort(extents["least"], kind="stable")
+        greatest = int(extents["greatest"].max())
+        low = int(extents["least"][turn[0]])
+        numbers: list[Ints] = []  # in the order of coming
+        waiting: list[NDArray[np.void]] = []
+        for at, extent in enumerate(extents[turn]):
+            waiting.append(self._read(extent))
+            numbers.append(extent["first"] + np.arange(len(waiting[-1])))
+            is_last = at + 1 == len(turn)
+            if sum(map(len, waiting)) < rows and not is_last:
+                continue
+            high = greatest if is_last else int(extents["least"][turn[at + 1]])
+            if high <= low and not is_last:
+                continue
+            number, notes = np.concatenate(numbers), np.concatenate(waiting)
+            order = np.argsort(number)
+            number, notes = number[order], notes[order]
+            yield low, high, notes[notes["place"] < high]
+            left = notes["place"] + notes["length"] > high
+            numbers, waiting, low = [number[left]], [notes[left]], high
+
+    def _read(self, extent: np.void) -> NDArray[np.void]:
+        found = np.empty(int(extent["count"]), NOTE)
+        view = found.view(np.uint8).data
+        self._file.seek(int(extent["first"]) * NOTE.itemsize)
+        while view:
+            count = self._file.readinto(view)
+            if not count:
+                raise OSError("temporary file ended early")
+            view = view[count:]
+        return found
+
+
+def _together(held: list[tuple[int, NDArray[np.void]]], origin: Ints, limit: int | None) -> Iterator[Stretch]:
+    if held:
+        yield Stretch(_writes(held, origin, limit), np.concatenate([notes for _, notes in held]))
+
+
+def _writes(held: list[tuple[int, NDArray[np.void]]], origin: Ints, limit: int | None) -> Writes:
+    """Writes of streams, at places from their beginnings on."""
+    stream = np.repeat([stream for stream, _ in held], [len(notes) for _, notes in held])
+    notes = np.concatenate([notes for _, notes in held]) if len(held) > 1 else held[0][1]
+    place, length = notes["place"] - origin[stream], notes["length"].astype(np.int64)
+    if limit is not None:
+        length = np.clip(limit - place, 0, length)
+    return Writes(stream, place, length, np.arange(len(notes)))
