@@ -21,7 +21,6 @@ from jobs.stream_tasks import Outputs, write_bucket
 from pcap2arrow.writing.target import failing_as
 from queries.streams.apart import ASKED, WRITTEN, Questions, Records, follow_apart, written
 from queries.streams.bucket import Bucket
-from queries.streams.folding import OctetsNeededError
 from queries.streams.long import LongBucket
 from queries.streams.octets import Source, Taken
 from queries.streams.packets import AT, LENGTH, PART, PAYLOAD, segments
@@ -94,9 +93,15 @@ def hold_fragments(
 
 
 def lay_out(
-    name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs, most: int
+    name: str,
+    pieces: Sequence[Piece],
+    schema: pl.Schema,
+    rules: Rules,
+    outputs: Outputs,
+    most: int,
+    sources: Mapping[int, Source],
 ) -> list[Laid]:
-    """The second round: streams of a bucket, and what has to be known of octets.
+    """The second round: streams of a bucket, and what has to be known of octets, which are in ``sources``.
 
     Of one that takes more memory than ``most``, long connections are apart, and not all of them in memory at once.
     """
@@ -109,10 +114,8 @@ def lay_out(
         if memory(some) <= most:
             found.append(_lay_out(stem, some, schema, rules, outputs))
             continue
-        try:
-            found.append(_lay_out_long(stem, some, schema, rules, outputs, most // _SHARE // ROW))
-        except OctetsNeededError:
-            found.append(_lay_out(stem, some, schema, rules, outputs))
+        rows = max(most // _SHARE // ROW, 1)
+        found.append(_lay_out_long(stem, some, schema, rules, outputs, rows, sources))
     path.unlink()
     return found
 
@@ -126,11 +129,17 @@ def _lay_out(name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules
 
 
 def _lay_out_long(
-    name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs, rows: int
+    name: str,
+    pieces: Sequence[Piece],
+    schema: pl.Schema,
+    rules: Rules,
+    outputs: Outputs,
+    rows: int,
+    sources: Mapping[int, Source],
 ) -> Laid:
     stem = str(Path(outputs.temporary, name))
     with WriteLog(Path(f"{stem}.log")) as log:
-        long = LongBucket.of_pieces(pieces, schema, rules, log, max(rows, 1))
+        long = LongBucket.of_pieces(pieces, schema, rules, log, rows, sources)
         stretches = tuple(
             _stretch(f"{stem}-{number}", stem, to_write if outputs.folder is not None else None, questions)
             for number, (to_write, questions) in enumerate(long.stretches())

@@ -30,7 +30,7 @@ from queries.streams.packets import AT, COLUMNS, LENGTH, NAMING, PART, PAYLOAD, 
 from queries.streams.partial import Partial, Whole
 from queries.streams.reading import Part, Reading, ordered, parts
 from queries.streams.rules import Rules
-from queries.streams.spill import ROW, Parting, Piece, Spill
+from queries.streams.spill import ROW, Parting, Piece, Spill, memory
 
 _T = TypeVar("_T")
 
@@ -187,16 +187,25 @@ class Job:
         if not buckets:
             return []
         schema = self._schema(apart=True)
+        most = self.sizes.memory // 2
+        sources = {number: part.source for number, part in found if part.source is not None}
         follow = [
-            partial(lay_out, str(number), some, schema, self.rules, self.outputs, self.sizes.memory)
+            partial(
+                lay_out,
+                str(number),
+                some,
+                schema,
+                self.rules,
+                self.outputs,
+                most,
+                sources if memory(some) > most else {},
+            )
             for number, some in buckets
         ]
         laid = [each for several in self._run("follow", follow) for each in several]
         stretches = [stretch for each in laid for stretch in each.stretches]
         reads = [
-            partial(hand_out, number, part.source, stretches, self.outputs)
-            for number, part in found
-            if part.source is not None
+            partial(hand_out, number, source, stretches, self.outputs) for number, source in sources.items()
         ]
         answers: list[list[Answer]] = [[] for _ in stretches]
         for several in self._run("octets", reads):

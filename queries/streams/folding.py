@@ -7,6 +7,7 @@ where order decides, packet by packet.  What is written goes to a :class:`~queri
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from queries.filters.machine.frames import Slices
 from queries.streams.follow import Streams, joined, streams_of
+from queries.streams.octets import Source
 from queries.streams.packets import AT, FIN, LENGTH, PART, RST, SYN, TUPLE, Packets, grouped
+from queries.streams.repeats import Candidates, Repeats
 from queries.streams.rules import Rules
 from queries.streams.tracking import Covered, Track, Tracker
 from queries.streams.writelog import NOTE, WriteLog
@@ -27,10 +30,6 @@ _FEW, _MANY = 32, 1 << 16
 
 NO_TIME = np.iinfo(np.int64).min
 """The time in notes of a packet without one."""
-
-
-class OctetsNeededError(Exception):
-    """Whether a packet repeats what a closed stream said, can't be told from headers."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,8 +58,9 @@ _ROWS = "first", "opening", "closing", "last"
 class _LongTracker(Tracker):
     """Follows flows whose packets are gone once they were followed."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, repeats: Callable[[LongTrack, int], bool]) -> None:
         super().__init__(rules)
+        self._repeats = repeats
         self._begun = 0
 
     def _new(self, flow: int, row: int, initial: int, expected: int, with_syn: bool) -> Track:
@@ -69,7 +69,8 @@ class _LongTracker(Tracker):
         return track
 
     def _has(self, track: Track, start: int, row: int, length: int) -> bool:
-        raise OctetsNeededError
+        assert isinstance(track, LongTrack)
+        return self._repeats(track, row)
 
 
 @dataclass(slots=True)
@@ -96,12 +97,15 @@ class Folded:
 class Folding:
     """Follows packets of :func:`~queries.streams.packets.located`, frame by frame, each after those before it.
 
-    Raises OctetsNeededError where headers do not tell what belongs to a stream.
+    Where headers do not tell whether a packet repeats what a stream said that ended, octets are read from ``sources``.
     """
 
-    def __init__(self, rules: Rules, log: WriteLog) -> None:
-        self._tracker = _LongTracker(rules)
+    def __init__(self, rules: Rules, log: WriteLog, sources: Mapping[int, Source]) -> None:
+        self._tracker = _LongTracker(rules, self._is_repeated)
+        self._repeats = Repeats(sources, log, rules.overlap)
         self._skip = rules.skip
+        self._base = 0
+        self._packets_here: Packets
         self._log = log
         self._flows: dict[tuple[object, ...], int] = {}
         self._of_flow: list[_Flow] = []
@@ -144,6 +148,8 @@ class Folding:
         row = chosen + self._of_flow[flow].count
         seq, flags, length = seq[chosen], flags[chosen], length[chosen]
         special = np.append(np.flatnonzero(is_special[chosen]), len(row))
+        self._packets_here, self._base = packets, rows.start - self._of_flow[flow].count
+        self._repeats.offer(Candidates(packets, row, rows.start + chosen))
         tracker = self._tracker
         before = [tracker.open[flow]] if flow in tracker.open else []
         at, most = 0, _FEW
@@ -193,6 +199,11 @@ class Folding:
             track.drain()
             track.runs.append((place, length, row))
         return stop
+
+    def _is_repeated(self, track: LongTrack, row: int) -> bool:
+        """Whether a stream that ended says what the packet of its flow does that comes next."""
+        self._note(self._packets_here, [(track, self._base)])
+        return self._repeats.says(track, track.number, row)
 
     def _note(self, packets: Packets, touched: list[tuple[LongTrack, int]]) -> None:
         """Note what was written to streams."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from queries.streams.assembly import Assembly, lay_out
 from queries.streams.bucket import Bucket
 from queries.streams.folding import NO_TIME, Folded, Folding
 from queries.streams.follow import Followed, Writes
+from queries.streams.octets import Source
 from queries.streams.rules import Rules
 from queries.streams.spill import Piece, in_time_order
 from queries.streams.writelog import Stretch, WriteLog
@@ -39,13 +40,16 @@ class LongBucket:
 
     @classmethod
     def of_pieces(
-        cls, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, log: WriteLog, rows: int
+        cls,
+        pieces: Sequence[Piece],
+        schema: pl.Schema,
+        rules: Rules,
+        log: WriteLog,
+        rows: int,
+        sources: Mapping[int, Source],
     ) -> LongBucket:
-        """Of pieces whose octets are elsewhere, about so many ``rows`` of which are in memory at a time.
-
-        Raises OctetsNeededError where headers do not tell what belongs to a stream.
-        """
-        folding = Folding(rules, log)
+        """Of pieces whose octets are elsewhere, about so many ``rows`` of which are in memory at a time."""
+        folding = Folding(rules, log, sources)
         for frame in in_time_order(pieces, schema, rows):
             folding.take(frame)
         folded = folding.finish()

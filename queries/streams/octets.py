@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,26 @@ class Taken:
 
 Source = Callable[[NDArray[np.uint64], Ints], Iterator[Taken]]
 """What reads octets of packets that are at some places, as many of each as are told."""
+
+
+def read_some(
+    sources: Mapping[int, Source],
+    part: NDArray[np.uint32],
+    at: NDArray[np.uint64],
+    skipped: Ints,
+    length: Ints,
+) -> NDArray[np.uint8]:
+    """Octets of packets that are in some parts, one after another: so many without the first ``skipped`` of each."""
+    found = np.empty(int(length.sum()), np.uint8)
+    start = np.cumsum(length) - length
+    for number in np.unique(part).tolist():
+        here = np.flatnonzero(part == number)
+        for taken in sources[number](at[here], (skipped + length)[here]):
+            rows = here[taken.rows]
+            count = length[rows]
+            places = np.arange(count.sum()) + np.repeat(start[rows] - np.cumsum(count) + count, count)
+            found[places] = taken.gathered(slice(None), skipped[rows], count)
+    return found
 
 
 def read_octets(dataset: Dataset, file: DataFile, **settings: Any) -> pl.DataFrame:

@@ -340,6 +340,11 @@ class Covered:
         for start, end in Covered.of(starts, lengths)._ends.items():
             self.add(start, end)
 
+    def has(self, start: int, end: int) -> bool:
+        """Whether all places from ``start`` to ``end`` are there."""
+        at = self._ends.bisect_right(start) - 1
+        return at >= 0 and bool(self._ends.peekitem(at)[1] >= end)
+
     def add(self, start: int, end: int) -> None:
         """Add the places from ``start`` to ``end``."""
         known = self._ends

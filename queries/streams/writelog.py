@@ -6,6 +6,7 @@ from the segments that reach into it, so that only these are in memory, unless a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,19 @@ class WriteLog:
         self._bounds = np.searchsorted(self._extents["stream"], np.arange(len(number) + 1))
         self._added = []
 
+    def reaching(self, stream: int, low: int, high: int) -> NDArray[np.void]:
+        """Notes of a stream that reach between these places, in the order of coming, of all that were added."""
+        found = [np.empty(0, NOTE)]
+        for added in self._added:
+            at = int(np.searchsorted(added["stream"], stream))
+            if at < len(added) and added["stream"][at] == stream:
+                extent = added[at]
+                if extent["least"] < high and extent["greatest"] > low:
+                    found.append(self._read(extent))
+        notes: NDArray[np.void] = np.concatenate(found)
+        notes = notes[(notes["place"] < high) & (notes["place"] + notes["length"] > low)]
+        return notes
+
     def notes(self, rows: int) -> Iterator[tuple[Ints, NDArray[np.void]]]:
         """All notes with their streams, by stream, about so many at a time; the last ones may be none."""
         held: list[NDArray[np.void]] = []
@@ -160,9 +174,9 @@ class WriteLog:
     def _read(self, extent: np.void) -> NDArray[np.void]:
         found = np.empty(int(extent["count"]), NOTE)
         view = found.view(np.uint8).data
-        self._file.seek(int(extent["first"]) * NOTE.itemsize)
+        at = int(extent["first"]) * NOTE.itemsize
         while view:
-            count = self._file.readinto(view)
+            count = os.preadv(self._file.fileno(), [view], at + found.nbytes - len(view))
             if not count:
                 raise OSError("temporary file ended early")
             view = view[count:]
