@@ -178,6 +178,8 @@ def hand_out(
     number: int, source: Source, stretches: Sequence[Stretch], outputs: Outputs
 ) -> tuple[Answer, ...]:
     """The third round: octets of a part of the sources, to files of streams, or to buckets that ask for them."""
+    if not stretches:
+        return ()
     asked = [each.asked.read(number, ASKED) for each in stretches]
     to_write = [
         each.written.read(number, WRITTEN) if each.written is not None else np.empty(0, WRITTEN)
