@@ -53,7 +53,7 @@ def _selection(
     from queries.streams.packets import PLACE, TURN
     from queries.streams.reading import CHOSEN, OF_FRAGMENTS, Reading, parts
 
-    reading = Reading(columns=COLUMNS, chosen=chosen, where=is_flow(), flagged=True)
+    reading = Reading(columns=COLUMNS, chosen=chosen, where=is_flow(), views=True, flagged=True)
     more = {CHOSEN: pl.lit(False), OF_FRAGMENTS: pl.lit(None, pl.UInt64)}
     order = {TURN: pl.lit(0, dtype=pl.Int64), PLACE: pl.lit(0, dtype=pl.UInt32)}
     empty = flow_columns(polars_schema().to_frame().with_columns(**more, **order), *more)

@@ -112,7 +112,12 @@ class _Job:
         from queries.streams.reading import Reading, parts
 
         reading = Reading(
-            columns=COLUMNS, chosen=self.chosen, where=is_flow(), defrag=self.defrag, times=self.times
+            columns=COLUMNS,
+            chosen=self.chosen,
+            where=is_flow(),
+            views=True,
+            defrag=self.defrag,
+            times=self.times,
         )
         cut = partial(units, executor=self.executor, workers=self.workers, octets=self.sizes.task)
         done = self._read(list(parts(self.sources, reading, units=cut)), reading)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 
 import numpy as np
@@ -16,17 +17,29 @@ from pcap2arrow.layers.chunk import Chunk, Decoded, Values
 from pcap2arrow.numbers import IPProtocol
 from pcap2arrow.savefile.batch import Records
 
+_OF_IRREGULAR = {"irregular", "irregular_head"}
+
 _NULLS = 1 << 16
 
 
 def packet_rows(
-    placed: Placed, *, capture_id: int, bytes_stored: bool = True, views: bool = False
+    placed: Placed,
+    *,
+    capture_id: int,
+    bytes_stored: bool = True,
+    views: bool = False,
+    only: Collection[str] | None = None,
 ) -> pa.RecordBatch:
     """The packet table's rows for those records, of schema :func:`schema.arrow_schema` with the same options.
 
     With ``views`` no frame is copied: their octets are those of the records' window, and count as long as it does.
+    Of the schema's columns ``only`` some may be asked for; others are not worked out.
     """
     records = placed.records
+    wanted = schema.arrow_schema(bytes_stored=bytes_stored, views=views)
+    if only is not None:
+        wanted = pa.schema([field for field in wanted if field.name in only], wanted.metadata)
+        only = {*only, "irregular", "ip_proto"} if _OF_IRREGULAR.intersection(only) else only
     decoded = decode(
         Chunk(
             data=records.data,
@@ -35,13 +48,13 @@ def packet_rows(
             frame_len=records.frame_len,
             link_type=records.link_type,
             fcs_len=records.fcs_len,
-        )
+        ),
+        only,
     )
     irregular = _irregular(decoded, records)
     columns = decoded.columns | _record_columns(placed, capture_id)
     columns["irregular"] = Values(irregular, None)
-    wanted = schema.arrow_schema(bytes_stored=bytes_stored, views=views)
-    octets = _octets(records, decoded.header_len.astype(np.int64), irregular) if bytes_stored else {}
+    octets = _octets(records, decoded.header_len.astype(np.int64), irregular, wanted.names)
     bitmaps = Bitmaps()
     arrays = []
     for field in wanted:
@@ -84,16 +97,21 @@ def _record_columns(placed: Placed, capture_id: int) -> dict[str, Values]:
 
 
 def _octets(
-    records: Records, header_len: NDArray[np.int64], irregular: NDArray[np.bool_]
+    records: Records, header_len: NDArray[np.int64], irregular: NDArray[np.bool_], names: Collection[str]
 ) -> dict[str, pa.Array]:
+    """Those of the columns of octets that are named."""
     packet, caplen = records.packet, records.caplen.astype(np.int64)
-    head = np.minimum(records.filter_len, schema.IRREGULAR_HEAD).astype(np.int64)
-    return {
-        "header": slices(records.data, packet, header_len),
-        "rest": slices(records.data, packet + header_len, caplen - header_len),
-        "irregular_head": slices(records.data, packet, np.where(irregular, head, 0), irregular),
-        "record_extra": record_extra(records),
-    }
+    found = {}
+    if "header" in names:
+        found["header"] = slices(records.data, packet, header_len)
+    if "rest" in names:
+        found["rest"] = slices(records.data, packet + header_len, caplen - header_len)
+    if "irregular_head" in names:
+        head = np.minimum(records.filter_len, schema.IRREGULAR_HEAD).astype(np.int64)
+        found["irregular_head"] = slices(records.data, packet, np.where(irregular, head, 0), irregular)
+    if "record_extra" in names:
+        found["record_extra"] = record_extra(records)
+    return found
 
 
 def _irregular(decoded: Decoded, records: Records) -> NDArray[np.bool_]:

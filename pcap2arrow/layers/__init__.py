@@ -50,6 +50,8 @@ fault.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,13 +65,15 @@ from pcap2arrow.layers.transport import transport
 __all__ = ["PAD", "Chunk", "Decoded", "Values", "decode"]
 
 
-def decode(chunk: Chunk) -> Decoded:
+def decode(chunk: Chunk, columns: Collection[str] | None = None) -> Decoded:
     """Decode the packets of a chunk into columns; any octets decode, none raise.
 
     The result has the columns of the groups link, network, transport, decoding and grouping of
     :data:`pcap2arrow.schema.COLUMNS`, and ``payload_len``, each with one value per packet; what they mean,
     and when they are null, stands there and at the top of this module.  Columns that are null in all
     packets are left out.  What is found in a packet depends on that packet alone, not on the chunk.
+
+    With ``columns`` others may be missing; without ``irregular`` among them, that one does not count.
 
     >>> frame = bytes.fromhex("ffffffffffff0200000000010806" "0001080006040001" + "00" * 20)
     >>> chunk = Chunk(
@@ -83,16 +87,19 @@ def decode(chunk: Chunk) -> Decoded:
     >>> decode(chunk).columns["arp_opcode"].values.tolist()
     [1]
     """
-    d = Dissection(chunk)
+    d = Dissection(chunk, columns)
     link(d, chunk.link_type)
     ethertype.walk(d)
     _put_offset(d, "network_offset", (d.next >= Next.ARP) & (d.next <= Next.IPV6))
     network(d)
     _put_offset(d, "transport_offset", d.next >= Next.OTHER_TRANSPORT)
-    tunnel.over_ip(d)
+    if d.wants("tunnel"):
+        tunnel.over_ip(d)
     transport(d)
-    tunnel.over_udp(d)
-    _put_flow_hash(d)
+    if d.wants("tunnel"):
+        tunnel.over_udp(d)
+    if d.wants("flow_hash"):
+        _put_flow_hash(d)
     return d.decoded(np.where(d.next >= Next.PAYLOAD, d.limit - d.at, 0))
 
 

@@ -12,7 +12,7 @@ treated as one that is cut after the faulty field, so that nothing behind a faul
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,13 @@ UNBOUNDED = np.int64(1 << 32)
 """Length for a header that gives none: what is captured bounds what follows."""
 
 COLUMN_TYPES = {c.name: np.dtype(c.kind) for c in schema.COLUMNS if c.kind not in ("binary", "time")}
+
+
+READ_AGAIN = frozenset({
+    "ip_version", "ip_src", "ip_dst", "ipv6_src_hi", "ipv6_src_lo", "ipv6_dst_hi", "ipv6_dst_lo", "ip_len", "src_port",
+    "dst_port",
+})  # fmt: skip
+"""Columns that layers below the one that finds them need."""
 
 
 class Next:
@@ -136,10 +143,11 @@ class Dissection:
     it may use (the end of what is captured without the FCS, or of what IP's length covers), ``next`` what
     it is (a :class:`Next`).  ``network_type`` is 0 where no EtherType of the network layer is known.
     ``protocol`` is the protocol of the transport header; ``endpoints_known`` is true where addresses,
-    protocol and ports are known.
+    protocol and ports are known.  Only ``columns`` are found, and :data:`READ_AGAIN` (None: all that there are).
     """
 
-    def __init__(self, chunk: Chunk) -> None:
+    def __init__(self, chunk: Chunk, columns: Collection[str] | None = None) -> None:
+        self._columns = None if columns is None else READ_AGAIN.union(columns)
         self.count = chunk.start.size
         self.data = np.ascontiguousarray(chunk.data)
         self.start = chunk.start
@@ -157,6 +165,10 @@ class Dissection:
         self.endpoints_known = np.zeros(self.count, np.bool_)
         self._values: dict[str, NDArray[Any]] = {}
         self._masks: dict[str, tuple[Mask, ...]] = {}
+
+    def wants(self, *columns: str) -> bool:
+        """Whether any of these columns is to be found."""
+        return self._columns is None or not self._columns.isdisjoint(columns)
 
     def rows(self, what: int) -> Rows:
         """Packets where ``what`` comes next."""
@@ -200,13 +212,19 @@ class Dissection:
         places = headers.fields.dtype.fields
         assert places is not None
         for column, field in fields.items():
+            if not self.wants(column):
+                continue
             kind, offset = places[field][:2]
             self.put_values(headers, offset + kind.itemsize, **{column: headers.fields[field]})
 
     def put_values(self, headers: Headers, octets: int, **columns: NDArray[Any]) -> None:
         """Columns from values, one per header, that follow from the first ``octets`` octets of each."""
+        if not self.wants(*columns):
+            return
         enough, mask = headers.has(octets), headers.present(octets)
         for column, values in columns.items():
+            if not self.wants(column):
+                continue
             if enough is not None:
                 values = np.where(enough, values, 0)
             if headers.rows.size == self.count and column not in self._values:
@@ -217,7 +235,7 @@ class Dissection:
 
     def put_rows(self, rows: Rows, **columns: NDArray[Any]) -> None:
         """Columns from values, one for each of ``rows``; where a packet occurs twice, the last one counts."""
-        if rows.size:
+        if rows.size and self.wants(*columns):
             mask = np.zeros(self.count, np.bool_)
             mask[rows] = True
             for column, values in columns.items():
@@ -226,6 +244,8 @@ class Dissection:
     def put_chunk(self, mask: Mask, **columns: NDArray[Any]) -> None:
         """Columns from values for every packet of the chunk; null where ``mask`` is false."""
         for column, values in columns.items():
+            if not self.wants(column):
+                continue
             self._values[column] = (values * mask).astype(COLUMN_TYPES[column])
             self._masks[column] = (mask,)
 

@@ -43,6 +43,9 @@ COLUMNS = (
 )
 """Column, kind of option, field of it, and the octets of the option that must be there for it."""
 
+OPTION_COLUMNS = tuple(column for column, *_ in COLUMNS)
+"""The names of these columns."""
+
 LEAST_LONG = 0x0200
 """The least kind << 8 of an option that has a length."""
 

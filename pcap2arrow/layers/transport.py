@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pcap2arrow.layers.dissection import UNBOUNDED, Dissection, Headers, Next, Rows
-from pcap2arrow.layers.tcp_options import FIXED_LEN, options
+from pcap2arrow.layers.tcp_options import FIXED_LEN, OPTION_COLUMNS, options
 
 TCP = np.dtype(
     [
@@ -51,9 +51,10 @@ def tcp(d: Dissection, rows: Rows) -> None:
     d.put(headers, tcp_seq="sequence", tcp_ack="acknowledgement", tcp_window="window")
     d.put_values(headers, 13, tcp_hdr_len=header_len)
     d.put_values(headers, 14, tcp_flags=offset_flags & 0x0FFF)
-    with_options = (header_len > FIXED_LEN) & (headers.room > FIXED_LEN)
-    if with_options.any():
-        options(d, headers.where(with_options), header_len[with_options].astype(np.int64))
+    if d.wants("irregular", *OPTION_COLUMNS):
+        with_options = (header_len > FIXED_LEN) & (headers.room > FIXED_LEN)
+        if with_options.any():
+            options(d, headers.where(with_options), header_len[with_options].astype(np.int64))
     d.step(headers, np.maximum(header_len, FIXED_LEN), Next.PAYLOAD)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pcap2arrow.conversion.packets import packet_rows
-from pcap2arrow.conversion.placed import Unit, place
+from pcap2arrow.conversion.placed import Placed, Unit, place
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
@@ -317,6 +317,8 @@ def _of_capture(
         first = starts_section(source.read(0, 12)) if header is None else None
         big_endian = (header.order if header is not None else first or SectionState().order) == ">"
         unit = unit or Unit(0, "", Position(0), source.size, 0, 1, None)
+        wanted = {*columns_read(reading), "caplen"} - _OCTETS
+        wanted |= {"rest"} if reading.apart or "rest" in reading.columns else set()
         for placed, window in place(source, header, unit):
             records = placed.records
             chosen = reading.times.which(records.time, records.time_valid) if reading.times else None
@@ -325,14 +327,13 @@ def _of_capture(
             if chosen is not None and not reading.flagged:
                 placed = placed.rows(chosen)
             if len(placed):
-                rows = pl.from_arrow(packet_rows(placed, capture_id=0, views=reading.views))
-                assert isinstance(rows, pl.DataFrame)
+                rows = _rows(placed, wanted, reading)
                 if reading.apart:
                     rows = rows.with_columns(
                         (pl.col("caplen") - pl.col("rest").bin.size()).alias(HEADER_LEN),
                         pl.Series(AT, (placed.records.packet + window.base).astype(np.uint64)),
                     ).with_columns(pl.col(AT) + pl.col(HEADER_LEN))
-                yield _kept(rows, chosen, number, reading)
+                yield _kept(rows, chosen, number, reading, placed)
             reading.errors += [
                 f"{source.name}: offset {gap.offset}: {gap.reason}" for gap in window.gaps if gap.reason
             ]
@@ -342,38 +343,50 @@ def _of_capture(
             )
 
 
+def _rows(placed: Placed, columns: Collection[str], reading: Reading) -> pl.DataFrame:
+    rows = pl.from_arrow(packet_rows(placed, capture_id=0, views=reading.views, only=columns))
+    assert isinstance(rows, pl.DataFrame)
+    return rows
+
+
 def _all_columns(reading: Reading) -> list[str]:
     asked = [] if reading.where is None else reading.where.meta.root_names()
     return list(dict.fromkeys([*reading.columns, *asked]))
 
 
 def _kept(
-    packets: pl.DataFrame, chosen: NDArray[np.bool_] | None, number: int, reading: Reading
+    packets: pl.DataFrame,
+    chosen: NDArray[np.bool_] | None,
+    number: int,
+    reading: Reading,
+    placed: Placed | None = None,
 ) -> pl.DataFrame:
-    """The packets asked for; fragments are held."""
+    """The packets asked for; fragments are held, whose octets are in the records, if these are ``placed``."""
+    is_raw = placed is not None or "header" in packets
     flags: list[str] = []
+    meant: list[pl.Expr] = []
     if reading.flagged:
         flags = [CHOSEN, OF_FRAGMENTS]
         flag = pl.lit(False) if chosen is None else pl.Series(chosen)
         packets = packets.with_columns(flag.alias(CHOSEN), pl.lit(None, pl.UInt64).alias(OF_FRAGMENTS))
-    if (
-        reading.fragments is not None
-        and "header" in packets
-        and packets["frag_key"].null_count() < len(packets)
-    ):
+    if reading.fragments is not None and is_raw and packets["frag_key"].null_count() < len(packets):
         held = packets.filter(reading.held)
-        reading.fragments.add(ordered(held, number, [*reading.fragments.reads, *flags]))
-        packets = packets.filter(~is_fragment())
-    if reading.where is not None and (reading.flagged or "header" in packets):
-        packets = packets.filter(reading.where)
+        if len(held):
+            if placed is not None:
+                rows = packets.select(reading.held.arg_true()).to_series().to_numpy()
+                held = held.with_columns(_rows(placed.rows(rows), _OCTETS, reading))
+            reading.fragments.add(ordered(held, number, [*reading.fragments.reads, *flags]))
+        meant.append(~is_fragment())
+    if reading.where is not None and (reading.flagged or is_raw):
+        meant.append(reading.where)
+    columns = [*reading.columns, *flags]
     if reading.apart:
-        return ordered(
-            packets, number, [*(name for name in reading.columns if name != "rest"), HEADER_LEN, AT]
-        )
-    return ordered(packets, number, [*reading.columns, *flags])
+        columns = [*(name for name in reading.columns if name != "rest"), HEADER_LEN, AT]
+    return ordered(packets, number, columns, *meant)
 
 
-def ordered(packets: pl.DataFrame, number: int, columns: Sequence[str]) -> pl.DataFrame:
-    """Those columns of packets of one capture, the one with that ``number``, and their order."""
+def ordered(packets: pl.DataFrame, number: int, columns: Sequence[str], *where: pl.Expr) -> pl.DataFrame:
+    """Those columns of packets of one capture, the one with that ``number``, and their order; of some packets."""
     turn = pl.coalesce("order_time", "time").forward_fill().dt.epoch("ns").fill_null(_NO_TIME)
-    return packets.select(*columns, turn.alias(TURN), pl.lit(number, dtype=pl.UInt32).alias(PLACE))
+    chosen = packets.lazy().filter(*where) if where else packets.lazy()
+    return chosen.select(*columns, turn.alias(TURN), pl.lit(number, dtype=pl.UInt32).alias(PLACE)).collect()
