@@ -152,20 +152,24 @@ class Folding:
         self._repeats.offer(Candidates(packets, row, rows.start + chosen))
         tracker = self._tracker
         before = [tracker.open[flow]] if flow in tracker.open else []
+        steps: list[tuple[int, int, int, int]] = []
+        following = np.repeat(special, np.diff(np.append(-1, special)))  # the next special one, or itself
         at, most = 0, _FEW
         while at < len(row):
-            stop = min(int(special[np.searchsorted(special, at)]), at + most)
+            stop = min(int(following[at]), at + most)
             track = tracker.open.get(flow)
             if stop - at >= _FEW and track is not None and track.end is None:
                 assert isinstance(track, LongTrack)
-                done = self._advance(track, row[at:stop], seq[at:stop], length[at:stop])
-                at += done
+                at += self._advance(track, row[at:stop], seq[at:stop], length[at:stop])
                 if at == stop:
                     most = min(most * 2, _MANY)
                     continue
-                most, stop = _FEW, min(at + _FEW, stop)
+                most = _FEW
+            steps = steps or list(
+                zip(row.tolist(), seq.tolist(), flags.tolist(), length.tolist(), strict=True)
+            )
             stop = max(min(stop, at + _FEW), at + 1)
-            for each in zip(*(values[at:stop].tolist() for values in (row, seq, flags, length)), strict=True):
+            for each in steps[at:stop]:
                 tracker.step(flow, *each)
             at = stop
         found = [*before, *tracker.tracks]

@@ -319,35 +319,53 @@ class Covered:
 
     def __init__(self) -> None:
         self.octets = 0
-        self._ends: SortedDict[int, int] = SortedDict()  # of each interval, by its start
+        self._start = self._end = 0  # of the only interval
+        self._ends: SortedDict[int, int] | None = (
+            None  # of each interval, by its start, once there are several
+        )
 
     @classmethod
     def of(cls, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Covered:
         """The places of intervals that may overlap."""
         covered = cls()
-        if len(starts):
-            order = np.argsort(starts, kind="stable")
-            begins, ends = starts[order], np.maximum.accumulate((starts + lengths)[order])
-            opens = np.append(True, begins[1:] > ends[:-1])
-            firsts = np.flatnonzero(opens)
-            begins, ends = begins[firsts], ends[np.append(firsts[1:], len(begins)) - 1]
-            covered._ends = SortedDict(zip(begins.tolist(), ends.tolist(), strict=True))
-            covered.octets = int((ends - begins).sum())
+        covered.add_all(starts, lengths)
         return covered
 
     def add_all(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """Add the places of intervals that may overlap."""
-        for start, end in Covered.of(starts, lengths)._ends.items():
+        if not len(starts):
+            return
+        order = np.argsort(starts, kind="stable")
+        begins, ends = starts[order], np.maximum.accumulate((starts + lengths)[order])
+        firsts = np.flatnonzero(np.append(True, begins[1:] > ends[:-1]))
+        begins, ends = begins[firsts], ends[np.append(firsts[1:], len(begins)) - 1]
+        if not self.octets and len(begins) > 1:
+            self._ends = SortedDict(zip(begins.tolist(), ends.tolist(), strict=True))
+            self.octets = int((ends - begins).sum())
+            return
+        for start, end in zip(begins.tolist(), ends.tolist(), strict=True):
             self.add(start, end)
 
     def has(self, start: int, end: int) -> bool:
         """Whether all places from ``start`` to ``end`` are there."""
+        if self._ends is None:
+            return self._start <= start and end <= self._end
         at = self._ends.bisect_right(start) - 1
         return at >= 0 and bool(self._ends.peekitem(at)[1] >= end)
 
     def add(self, start: int, end: int) -> None:
         """Add the places from ``start`` to ``end``."""
-        known = self._ends
+        if self._ends is None:
+            if not self.octets or (start <= self._end and self._start <= end):
+                known = self.octets > 0
+                self._start = min(start, self._start) if known else start
+                self._end = max(end, self._end) if known else end
+                self.octets = self._end - self._start
+                return
+            self._ends = SortedDict({self._start: self._end})
+        self._add(self._ends, start, end)
+
+    def _add(self, known: SortedDict[int, int], start: int, end: int) -> None:
         at = max(known.bisect_right(start) - 1, 0)
         while at < len(known):
             first, last = known.peekitem(at)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -113,40 +114,33 @@ class WriteLog:
 
     def notes(self, rows: int) -> Iterator[tuple[Ints, NDArray[np.void]]]:
         """All notes with their streams, by stream, about so many at a time; the last ones may be none."""
-        held: list[NDArray[np.void]] = []
-        streams: list[Ints] = []
-        count = 0
-        for extent in self._extents:
-            held.append(self._read(extent))
-            streams.append(np.full(len(held[-1]), extent["stream"]))
-            count += len(held[-1])
-            if count >= rows:
-                yield np.concatenate(streams), np.concatenate(held)
-                held, streams, count = [], [], 0
-        nothing = np.empty(0, np.int64), np.empty(0, NOTE)
-        yield np.concatenate([*streams, nothing[0]]), np.concatenate([*held, nothing[1]])
+        group = (np.cumsum(self._extents["count"]) - self._extents["count"]) // rows
+        marks = np.append(np.flatnonzero(group[1:] != group[:-1]) + 1, len(group))
+        for first, stop in pairwise([0, *marks.tolist()]):
+            extents = self._extents[first:stop]
+            yield np.repeat(extents["stream"], extents["count"]), self._read_all(extents)
 
     def stretches(self, origin: Ints, limit: int | None, rows: int) -> Iterator[Stretch]:
         """All that is written, by stream and by place, about so many segments at a time.
 
         Streams begin at these places, and have no more octets than the ``limit``.
         """
-        held: list[tuple[int, NDArray[np.void]]] = []
-        count = 0
-        for stream in range(len(origin)):
-            extents = self._extents[self._bounds[stream] : self._bounds[stream + 1]]
-            own = int(extents["count"].sum())
-            if own > rows or count + own > rows:
-                yield from _together(held, origin, limit)
-                held, count = [], 0
-            if own > rows:
+        held = np.append(0, np.cumsum(self._extents["count"]))[self._bounds]
+        own = np.diff(held)
+        group = held[:-1] // rows
+        opens = (group[1:] != group[:-1]) | (own[1:] > rows) | (own[:-1] > rows)
+        marks = np.append(np.flatnonzero(opens) + 1, len(own))
+        for first, stop in pairwise([0, *marks.tolist()]):
+            extents = self._extents[self._bounds[first] : self._bounds[stop]]
+            if stop == first + 1 and own[first] > rows:
+                begin = int(origin[first])
                 for low, high, notes in self._sweep(extents, rows):
-                    begin = int(origin[stream])
-                    yield Stretch(_writes([(stream, notes)], origin, limit), notes, low - begin, high - begin)
-            elif own:
-                held.append((stream, np.concatenate([self._read(each) for each in extents])))
-                count += own
-        yield from _together(held, origin, limit)
+                    stream = np.full(len(notes), first)
+                    yield Stretch(_writes(stream, notes, origin, limit), notes, low - begin, high - begin)
+            elif len(extents):
+                notes = self._read_all(extents)
+                stream = np.repeat(extents["stream"], extents["count"])
+                yield Stretch(_writes(stream, notes, origin, limit), notes)
 
     def _sweep(self, extents: NDArray[np.void], rows: int) -> Iterator[tuple[int, int, NDArray[np.void]]]:
         """Notes of a stream that reach into stretches of it, and these stretches, from the first place to the last."""
@@ -171,6 +165,14 @@ class WriteLog:
             left = notes["place"] + notes["length"] > high
             numbers, waiting, low = [number[left]], [notes[left]], high
 
+    def _read_all(self, extents: NDArray[np.void]) -> NDArray[np.void]:
+        """Notes of several extents, one after another; those that follow each other in the file are read at once."""
+        first, count = extents["first"], extents["count"]
+        opens = np.append(0, np.flatnonzero(first[1:] != (first + count)[:-1]) + 1)[: len(first)]
+        runs = np.empty(len(opens), _EXTENT)
+        runs["first"], runs["count"] = first[opens], np.add.reduceat(count, opens) if len(opens) else 0
+        return np.concatenate([np.empty(0, NOTE), *(self._read(run) for run in runs)])
+
     def _read(self, extent: np.void) -> NDArray[np.void]:
         found = np.empty(int(extent["count"]), NOTE)
         view = found.view(np.uint8).data
@@ -183,15 +185,8 @@ class WriteLog:
         return found
 
 
-def _together(held: list[tuple[int, NDArray[np.void]]], origin: Ints, limit: int | None) -> Iterator[Stretch]:
-    if held:
-        yield Stretch(_writes(held, origin, limit), np.concatenate([notes for _, notes in held]))
-
-
-def _writes(held: list[tuple[int, NDArray[np.void]]], origin: Ints, limit: int | None) -> Writes:
+def _writes(stream: Ints, notes: NDArray[np.void], origin: Ints, limit: int | None) -> Writes:
     """Writes of streams, at places from their beginnings on."""
-    stream = np.repeat([stream for stream, _ in held], [len(notes) for _, notes in held])
-    notes = np.concatenate([notes for _, notes in held]) if len(held) > 1 else held[0][1]
     place, length = notes["place"] - origin[stream], notes["length"].astype(np.int64)
     if limit is not None:
         length = np.clip(limit - place, 0, length)
