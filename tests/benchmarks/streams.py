@@ -2,12 +2,13 @@
 
 Run by hand, on a machine with nothing else to do::
 
-    python tests/benchmarks/streams.py [--bytes 1e9] [--pairs 3] [--connections 30000] [--capture FILE]
+    python tests/benchmarks/streams.py [--bytes 1e9] [--pairs 3] [--connections 30000] [--packets 10e6] [--capture FILE]
 
 A capture of about ``--bytes`` octets of real traffic is built on a memory file system (or is given) and converted.
 Then tcpflow writes its streams, and pcap2arrow those of the dataset as tables and as files, and those of the capture as
 files, in turn, ``--pairs`` times after a round that warms up; ratios are those of the medians.  With ``--connections``,
-the capture is of so many short connections, 40 packets each way, that go on side by side.  Peaks are of one process.
+the capture is of so many short connections, 40 packets each way, that go on side by side; with ``--packets``, of one
+connection of so many packets, of which some are lost, swapped or sent again.  Peaks are of one process.
 """
 
 from __future__ import annotations
@@ -86,6 +87,33 @@ def build_connections(target: Path, connections: int) -> Path:
     return target
 
 
+def build_long(target: Path, packets: int) -> Path:
+    """A capture of one connection: two segments of 20 octets one way, then one without any the other way."""
+    frame = np.frombuffer(tcp.Segment(0, b"a" * 20).frame(), np.uint8)
+    answer = np.frombuffer(tcp.segments("@1<")[0].frame(), np.uint8)
+    sizes = [16 + len(each) for each in (frame, frame, answer)]
+    chance = np.random.default_rng(1)
+    with target.open("wb") as file:
+        file.write(pcap_header("<"))
+        for first in range(0, packets // 3, 1 << 16):
+            turns = np.arange(first, min(first + (1 << 16), packets // 3))
+            segment = np.stack([2 * turns, 2 * turns + 1], axis=1)
+            swapped, again = (chance.random(len(turns)) < share for share in (0.01, 0.005))
+            segment[swapped] = segment[swapped][:, ::-1]
+            segment[again, 0] -= 10
+            record = np.zeros((len(turns), sum(sizes)), np.uint8)
+            for number, octets in enumerate((frame, frame, answer)):
+                at = sum(sizes[:number])
+                time = (3 * turns + number) * 10
+                seq = 1 + np.maximum(segment[:, number], 0) * 20 if number < 2 else np.ones(len(turns))
+                fields = (1_700_000_000 + time // 10**6, time % 10**6, np.full(len(turns), len(octets)))
+                record[:, at : at + 16] = np.stack([*fields, fields[2]], axis=1).astype("<u4").view(np.uint8)
+                record[:, at + 16 : at + sizes[number]] = octets
+                record[:, at + 54 : at + 58] = seq.astype(">u4")[:, None].view(np.uint8)
+            file.write(record.tobytes())
+    return target
+
+
 def figures(medians: dict[str, Run]) -> list[Figure]:
     """The figures, beside the floors that they must keep."""
     real = medians["tcpflow"].wall
@@ -109,6 +137,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=float, default=1e9, help="octets of the capture (default 1e9)")
     parser.add_argument("--pairs", type=int, default=3, help="rounds after the one that warms up (default 3)")
     parser.add_argument("--connections", type=int, help="short connections instead of real traffic")
+    parser.add_argument("--packets", type=float, help="one connection of so many packets instead")
     parser.add_argument("--capture", type=Path, help="a capture that is there already")
     options = parser.parse_args()
     need("tcpflow")
@@ -118,6 +147,8 @@ def main() -> None:
             capture = options.capture
         elif options.connections:
             build_connections(capture, options.connections)
+        elif options.packets:
+            build_long(capture, int(options.packets))
         else:
             build_capture(capture, options.bytes)
         run(Command(ours("convert", capture, "-o", dataset, "--workers", "2"), dataset))
