@@ -173,6 +173,15 @@ def test_every_column_is_found_in_some_frame() -> None:
     assert decode(chunk_of(list(BUILT.values()))).columns.keys() == DECODED_COLUMNS
 
 
+def test_a_column_is_the_same_without_others() -> None:
+    chunk = chunk_of(list(BUILT.values()))
+    for name, whole in decode(chunk).columns.items():
+        alone = decode(chunk, [name]).columns[name]
+        assert np.array_equal(alone.values, whole.values), name
+        assert (alone.valid is None) == (whole.valid is None), name
+        assert whole.valid is None or np.array_equal(alone.valid, whole.valid), name  # type: ignore[arg-type]
+
+
 EXAMPLES = """
 ethernet ipv4 tcp: network_offset=14 transport_offset=34 header_len=54 payload_len=20
 ethernet ipv4 tcp options linux syn: transport_offset=34 header_len=74 payload_len=20 tcp_hdr_len=40
