@@ -318,7 +318,7 @@ def _of_capture(
         big_endian = (header.order if header is not None else first or SectionState().order) == ">"
         unit = unit or Unit(0, "", Position(0), source.size, 0, 1, None)
         wanted = {*columns_read(reading), "caplen"} - _OCTETS
-        wanted |= {"rest"} if reading.apart or "rest" in reading.columns else set()
+        wanted |= _OCTETS.intersection(_all_columns(reading)) | ({"rest"} if reading.apart else set())
         for placed, window in place(source, header, unit):
             records = placed.records
             chosen = reading.times.which(records.time, records.time_valid) if reading.times else None
