@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pcap2arrow.arrays import Bitmaps, values
@@ -25,6 +24,7 @@ from pcap2arrow.urls import is_url
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow.parquet as pq
 
 _STRETCH = 1 << 14
 
@@ -185,6 +185,8 @@ def _statistics(opened: pq.ParquetFile, column: str) -> list[Any]:
 
 @contextmanager
 def _open(dataset: Dataset, file: DataFile) -> Iterator[pq.ParquetFile]:
+    import pyarrow.parquet as pq
+
     try:
         with dataset.open_input(file.path, size=file.size) as stream:
             yield pq.ParquetFile(stream, pre_buffer=is_url(dataset.url))
