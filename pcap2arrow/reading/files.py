@@ -52,8 +52,8 @@ def read_rows(
     """Some rows of a file of packets, ascending, or all.
 
     Columns of octets are binary_view, which need not be copied, or large_binary for a minority of the rows: what they
-    are taken from is let go of.  Polars reads octets in half the time that Arrow takes, and all rows faster than those
-    of a filter; but where it is not loaded, rows in a row are read by Arrow: loading it takes longer.
+    are taken from is let go of.  Polars reads octets in half the time that Arrow takes, and passes over those of other
+    rows; but where it is not loaded, rows in a row are read by Arrow: loading it takes longer.
     Raises DatasetError where the file is damaged.
     """
     if rows is not None and _in_a_row(rows) and "polars" not in sys.modules:
