@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from jobs.convert import anywhere, open_target
 from jobs.executors import THREADS, open_executor, processors
-from jobs.isolation import USUAL_LIMITS, Limits
+from jobs.limits import USUAL_LIMITS, Limits
 from pcap2arrow.conversion.api import ConversionReport
 from pcap2arrow.conversion.driver import Conversion, Watcher
 from pcap2arrow.conversion.options import Options

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs.executors import PROCESSES, THREADS, open_executor, processors
-from jobs.isolation import USUAL_LIMITS, Limits
+from jobs.limits import USUAL_LIMITS, Limits
 from pcap2arrow.conversion.api import ConversionReport, open_for_writing
 from pcap2arrow.conversion.driver import Conversion, Watcher
 from pcap2arrow.conversion.options import Options

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobs.executors import THREADS, NamedTask, open_executor, run_all
-from jobs.isolation import USUAL_LIMITS, Limits
+from jobs.limits import USUAL_LIMITS, Limits
 from jobs.reports import named
 from jobs.sources import found_by_all
 from pcap2arrow.dataset.api import is_dataset

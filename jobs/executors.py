@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jobs.isolation import USUAL_LIMITS, Limits
+from jobs.limits import USUAL_LIMITS, Limits
 from pcap2arrow.errors import QuarantineError, UsageError
 from pcap2arrow.turns import quick_turns
 

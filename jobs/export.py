@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.count import filter_warnings
 from pcap2arrow.errors import FilterError, UsageError
 
 if TYPE_CHECKING:
@@ -97,4 +96,6 @@ def capture_name(number: int, expression: str, *, digits: int = 3) -> str:
 
 
 def _warnings(selection: FilterSelection) -> tuple[str, ...]:
+    from jobs.count import filter_warnings
+
     return tuple(filter_warnings(selection.filters, selection.tally))

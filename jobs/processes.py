@@ -10,7 +10,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from jobs.isolation import USUAL_LIMITS, Isolation, Limits
+from jobs.isolation import Isolation
+from jobs.limits import USUAL_LIMITS, Limits
 from jobs.outcomes import settle
 
 _T = TypeVar("_T")

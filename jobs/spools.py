@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jobs.executors import THREADS, open_executor, run_all
-from jobs.isolation import USUAL_LIMITS, Limits
+from jobs.limits import USUAL_LIMITS, Limits
 from pcap2arrow.errors import QuarantineError
 
 if TYPE_CHECKING:

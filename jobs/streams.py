@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.executors import THREADS, open_executor
-from jobs.isolation import USUAL_LIMITS, Limits
+from jobs.limits import USUAL_LIMITS, Limits
 from jobs.sources import found_by_all
 from jobs.steps import Progress
 from pcap2arrow.errors import UsageError

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from jobs.executors import THREADS, NamedTask, open_executor, run_all
-from jobs.isolation import USUAL_LIMITS, Limits
+from jobs.limits import USUAL_LIMITS, Limits
 from pcap2arrow.dataset.log import open_dataset
 from pcap2arrow.errors import QuarantineError
 from pcap2arrow.writing.progress import Meter

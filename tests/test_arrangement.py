@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import resource
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 import pcap2arrow
-from pcap2arrow.errors import UsageError
+from pcap2arrow.errors import ExportError, UsageError
 from pcap2arrow.writing.arrangement import Arrangement
 from pcap2arrow.writing.duplicates import AcrossSources, Recent, parse_duplicates
 from pcap2arrow.writing.split import Split
@@ -272,6 +273,16 @@ def test_names_are_told_by_time(tmp_path: Path) -> None:
     numbered = sorted(tmp_path.glob("n_*"))
     assert [len(_seconds(name)) for name in numbered] == [3, 2, 3, 1, 1]
     assert numbered[0].name == "n_00000_20010909014640.pcap"
+
+
+def test_nothing_is_read_on_where_a_file_cant_be_written(two: list[Path], tmp_path: Path) -> None:
+    """Even while somebody holds the error, and with it what merges."""
+    (tmp_path / "file").touch()
+    threads = threading.active_count()
+    with pytest.raises(ExportError) as failed:
+        pcap2arrow.export(two, tmp_path / "file" / "out.pcap", split=Split(packets=1))
+    assert failed.value.__traceback__ is not None
+    assert threading.active_count() == threads
 
 
 REFUSED = """

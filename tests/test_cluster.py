@@ -24,7 +24,7 @@ from jobs.cluster.settings import settings
 from jobs.convert import convert
 from jobs.count import count, count_selected
 from jobs.executors import open_executor
-from jobs.isolation import USUAL_LIMITS
+from jobs.limits import USUAL_LIMITS
 from jobs.slices import count_slices, count_slices_selected
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.errors import UsageError

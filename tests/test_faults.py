@@ -24,7 +24,8 @@ import pytest
 from jobs.cluster.local import local_cluster
 from jobs.cluster.settings import settings
 from jobs.convert import convert
-from jobs.isolation import ATTEMPTS, USUAL_LIMITS, Limits
+from jobs.isolation import ATTEMPTS
+from jobs.limits import USUAL_LIMITS, Limits
 from pcap2arrow.conversion import capture as conversion_tasks
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.inputs import find_captures

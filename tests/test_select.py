@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -15,12 +16,16 @@ import pcap2arrow
 import queries
 from jobs.count import count_selected, counted_lines
 from jobs.filters import read_filters
+from pcap2arrow.dataset.log import open_dataset
 from pcap2arrow.errors import FilterError, UsageError
+from pcap2arrow.reading.files import read_file, read_rows
 from queries.filters.compiled import compile_filter
 from queries.filters.language.names import Names
 from tests.blocks import pcap_header, pcap_record
 from tests.commands import PROJECT, SAMPLE, run
 from tests.oracles import libpcap
+from tests.slicing import SECOND, write_capture
+from tests.test_tcpslice_verb import T
 
 EXPRESSIONS = (
     *("tcp", "udp port 53", "not tcp", "ip[2:2] > 60", "tcp[13] & 3 != 0", "len > 100 and ip", "vlan", "arp"),
@@ -211,3 +216,20 @@ def test_irregular_frames_keep_their_first_octets_apart(tmp_path: Path) -> None:
     assert packets["irregular_head"].to_list() == [*(frame[:128] for frame in frames[:3]), None]
     deep = "ip[200] = 0 or ether[10] = 1"  # past what is kept apart
     assert _counts(capture, expressions=(deep,)) == [1]
+
+
+@pytest.mark.parametrize("days", [1, 2], ids=["one file", "two files whose frames alternate"])
+def test_some_rows_of_a_file_are_those_of_the_whole(tmp_path: Path, days: int) -> None:
+    """Whether they are found by their frame numbers, of which the log knows the first and last, or by their places."""
+    packets = [(T + k % days * 86400 * SECOND, bytes([k]) * 60) for k in range(40)]
+    capture = write_capture(tmp_path / "capture.pcap", packets)
+    assert not pcap2arrow.convert(capture, tmp_path / "dataset").failed
+    dataset = open_dataset(tmp_path / "dataset")
+    files = list(dataset.snapshot().files("packets"))
+    assert len(files) == days
+    for file in files:
+        whole = read_file(dataset, file, columns=["frame_number", "header", "rest"])
+        for rows in ([], [3], [0, 2, 7], [0, 1, *range(5, file.rows)]):
+            chosen = np.array(rows, np.int64)
+            found = read_rows(dataset, file, columns=["rest", "header"], rows=chosen)
+            assert found.to_pylist() == whole.select(["rest", "header"]).take(chosen).to_pylist()

@@ -137,7 +137,7 @@ def worker_options(function: Callable[..., int]) -> Callable[..., int]:
     def command(
         *arguments: Any, time_limit: float | None, memory_limit: int | None, dashboard: bool, **options: Any
     ) -> int:
-        from jobs.isolation import Limits
+        from jobs.limits import Limits
 
         limits = Limits(time_limit, memory_limit)
         return function(*arguments, limits=limits, tell_dashboard=_say if dashboard else None, **options)

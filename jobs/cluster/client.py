@@ -25,7 +25,7 @@ from distributed.utils import silence_logging_cmgr
 from jobs.cluster.local import local_cluster
 from jobs.cluster.settings import log_level, seconds, settings
 from jobs.cluster.worker import run_task
-from jobs.isolation import USUAL_LIMITS, Limits
+from jobs.limits import USUAL_LIMITS, Limits
 from jobs.outcomes import settle
 from pcap2arrow.errors import QuarantineError, SchedulerError, UsageError
 

@@ -12,7 +12,7 @@ from distributed import LocalCluster
 from distributed.security import Security
 
 from jobs.cluster.settings import log_level
-from jobs.isolation import Limits
+from jobs.limits import Limits
 from pcap2arrow.errors import SchedulerError, UsageError
 
 _LOOPBACK = "127.0.0.1"

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from distributed import get_worker
 
-from jobs.isolation import Isolation, Limits
+from jobs.isolation import Isolation
+from jobs.limits import Limits
 
 _T = TypeVar("_T")
 

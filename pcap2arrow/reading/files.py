@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pcap2arrow.arrays import values
+from pcap2arrow.arrays import Bitmaps, values
+from pcap2arrow.arrays import numbers as as_arrow
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
 from pcap2arrow.errors import DatasetError
@@ -24,6 +24,7 @@ from pcap2arrow.urls import is_url
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow.parquet as pq
 
 _STRETCH = 1 << 14
 
@@ -51,8 +52,8 @@ def read_rows(
     """Some rows of a file of packets, ascending, or all.
 
     Columns of octets are binary_view, which need not be copied, or large_binary for a minority of the rows: what they
-    are taken from is let go of.  Polars reads octets in half the time that Arrow takes, and all rows faster than those
-    of a filter; but where it is not loaded, rows in a row are read by Arrow: loading it takes longer.
+    are taken from is let go of.  Polars reads octets in half the time that Arrow takes, and passes over those of other
+    rows; but where it is not loaded, rows in a row are read by Arrow: loading it takes longer.
     Raises DatasetError where the file is damaged.
     """
     if rows is not None and _in_a_row(rows) and "polars" not in sys.modules:
@@ -99,12 +100,27 @@ def _scan(
     if is_url(place):
         found = pl.from_arrow(_read_stretch(dataset, file, columns, first, count))
         assert isinstance(found, pl.DataFrame)
-        packets = found.lazy().select(columns)
+        packets = found.lazy()
     else:
-        packets = pl.scan_parquet(place, hive_partitioning=False, glob=False).select(columns)
+        packets = pl.scan_parquet(place, hive_partitioning=False, glob=False)
         if file.stretch or count < file.rows:
             packets = packets.slice(first + (file.stretch.first if file.stretch else 0), count)
-    return packets if rows is None or _in_a_row(rows) else packets.collect()[rows].lazy()
+    if rows is None or _in_a_row(rows):
+        return packets.select(columns)
+    numbers = None if file.stretch or 2 * len(rows) > file.rows else _frame_numbers(file, rows)
+    if numbers is None or is_url(place):
+        return packets.select(columns).collect()[rows].lazy()
+    chosen = pl.from_arrow(numbers)
+    assert isinstance(chosen, pl.Series)
+    return packets.filter(pl.col("frame_number").is_in(chosen.implode())).select(columns)
+
+
+def _frame_numbers(file: DataFile, rows: NDArray[np.integer[Any]]) -> pa.Array | None:
+    """The frame numbers of some rows of a file, where the log tells them: where none is missing."""
+    first, last = file.ranges.get("frame_number", (0, -1))
+    if last - first + 1 != file.rows:
+        return None
+    return as_arrow(rows + first, None, pa.uint64(), Bitmaps())
 
 
 def _read_stretch(
@@ -169,6 +185,8 @@ def _statistics(opened: pq.ParquetFile, column: str) -> list[Any]:
 
 @contextmanager
 def _open(dataset: Dataset, file: DataFile) -> Iterator[pq.ParquetFile]:
+    import pyarrow.parquet as pq
+
     try:
         with dataset.open_input(file.path, size=file.size) as stream:
             yield pq.ParquetFile(stream, pre_buffer=is_url(dataset.url))

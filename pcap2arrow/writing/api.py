@@ -98,7 +98,8 @@ def export(
         if not isinstance(target, str | os.PathLike) or os.fspath(target) == STANDARD_OUTPUT:
             raise UsageError("several files can't go to standard output: expected a pattern for their names")
         pattern = os.fspath(target)
-        return write_parts(ready.batches(pattern, detailed=True), ready.layout.preamble, pattern, split)
+        with closing(ready.batches(pattern, detailed=True)) as batches:
+            return write_parts(batches, ready.layout.preamble, pattern, split)
 
 
 def export_each(

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import UsageError
-from pcap2arrow.writing.encoded import Encoded
+from pcap2arrow.writing.encoded import Encoded, rows_of_details
 from pcap2arrow.writing.formats import UnkeptError
 from pcap2arrow.writing.pieces import joined
 
@@ -94,7 +94,7 @@ class _Prints:
         """Columns ``lengths``, ``octets`` and ``more`` for some of the packets, as many rows."""
         import polars as pl
 
-        some, known = packets.frames(rows), packets.known[rows]
+        some, known = packets.frames(rows), rows_of_details(packets.known, rows)
         ends = np.concatenate([[0], np.cumsum(some.length)])
         buffers = [None, pa.py_buffer(ends), joined([some])]
         frames = pl.Series(pa.Array.from_buffers(pa.large_binary(), len(rows), buffers))
@@ -106,7 +106,7 @@ class _Prints:
         """The same with ``time`` and ``source``."""
         import polars as pl
 
-        known = packets.known[rows]
+        known = rows_of_details(packets.known, rows)
         time, source = (pl.Series(np.ascontiguousarray(known[name])) for name in ("time", "source"))
         return self.of(packets, rows).with_columns(time=time, source=source).select(*_KEY, "source")
 

@@ -95,7 +95,7 @@ class Encoded:
 
     def take(self, rows: NDArray[Any] | slice) -> Encoded:
         """Some of the records."""
-        details = None if self.details is None else self.details[rows]
+        details = None if self.details is None else rows_of_details(self.details, rows)
         return Encoded(self.order[rows], self.octets.take(rows), details)
 
     @classmethod
@@ -105,7 +105,7 @@ class Encoded:
         return cls(
             np.concatenate([part.order for part in parts]),
             Octets.concat([part.octets for part in parts]),
-            np.concatenate(details) if details else None,
+            _joined_details(details) if details else None,
         )
 
     @property
@@ -116,7 +116,7 @@ class Encoded:
 
     def frames(self, rows: NDArray[Any] | slice = slice(None)) -> Octets:
         """The frames of some of the records, as they are written; needs details."""
-        known = self.known[rows]
+        known = rows_of_details(self.known, rows)
         return self.octets.take(rows).cut(known["head"], known["caplen"])
 
     def of_target(self, number: int) -> Encoded:
@@ -138,6 +138,18 @@ class Encoded:
             return
         for number, start, length in zip(runs.buffer, runs.start, runs.length, strict=True):
             yield runs.buffers[number][start : start + length].data
+
+
+def rows_of_details(details: Details, rows: NDArray[np.intp] | slice) -> Details:
+    """Some of the rows, which NumPy takes whole: indexed by numbers it copies field by field, ten times slower."""
+    return details[rows] if isinstance(rows, slice) else details.take(rows)
+
+
+def _joined_details(parts: list[Details]) -> Details:
+    """The rows of all parts, which are octets to NumPy here, for the same reason."""
+    kind = parts[0].dtype
+    joined: Details = np.concatenate([part.view(f"V{kind.itemsize}") for part in parts]).view(kind)
+    return joined
 
 
 def _details_of_packets(packets: Packets, layout: Layout, source: int) -> Details:

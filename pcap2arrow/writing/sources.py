@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -61,6 +60,8 @@ def _reader(found: Input, stack: ExitStack) -> FileReader:
 
 def _spooled(path: str, stack: ExitStack) -> str:
     """A path that can be read twice."""
+    import tempfile
+
     from pcap2arrow.savefile.source import STANDARD_INPUT, open_source
 
     if path != STANDARD_INPUT:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -89,10 +88,14 @@ class WaitingRoom:
             with self._lock:
                 self._free.append(slot)
         except OSError as error:
+            import tempfile
+
             raise ExportError(f"temporary folder {tempfile.gettempdir()}: {error.strerror}") from error
 
     def _new_slot(self) -> int:
         if self._file is None:
+            import tempfile
+
             self._file = self._opened.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
         self._slots += 1
         return self._slots - 1
