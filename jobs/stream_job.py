@@ -8,20 +8,22 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import polars as pl
 
 from jobs.count import checked_filter
 from jobs.executors import run_all
-from jobs.rounds import batches, units
+from jobs.rounds import Numbered, batches, name_lost, read_batches, sum_if_known, units
 from jobs.steps import Progress
 from jobs.stream_apart import Answer, finish, hand_out, hold_fragments, lay_out
 from jobs.stream_tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
 from jobs.streams import Sizes, StreamsReport, Watcher, empty
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.api import polars_schema
+from pcap2arrow.tasks import NamedTask
 from pcap2arrow.times import TimeRange
 from pcap2arrow.writing.target import failing_as, open_target
 from queries.filters.compiled import Filter
@@ -31,8 +33,6 @@ from queries.streams.partial import Partial, Whole
 from queries.streams.reading import Part, Reading, ordered, parts
 from queries.streams.rules import Rules
 from queries.streams.spill import ROW, Parting, Piece, Spill
-
-_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -123,14 +123,20 @@ class Job:
         in_memory = parting.buckets == 1 and self.in_process
         schema = self._schema(apart=reading.apart)
         columns = (*schema.names(), *(() if reading.apart else (PAYLOAD,)))
-        tasks = []
+        files = count()
+
+        def task(some: Sequence[Numbered]) -> Callable[[], Parted]:
+            path = None if in_memory else str(Path(self.outputs.temporary, f"{next(files)}.packets"))
+            return partial(part_packets, some, reading.again, parting, path, self.rules, columns)
+
+        def given_up(error: str) -> Parted:
+            return Parted((), (), 0, (error,), None)
+
         others = [each for each in found if not each[1].is_last]
-        for number, some in enumerate(batches(others, lambda each: each[1].octets, self.sizes.task)):
-            path = None if in_memory else str(Path(self.outputs.temporary, f"{number}.packets"))
-            tasks.append(partial(part_packets, some, reading.again, parting, path, self.rules, columns))
-        total = _sum_if_known([part.octets for _, part in found])
+        some = batches(others, lambda each: each[1].octets, self.sizes.task)
+        total = sum_if_known(part.octets for _, part in found)
         done, parted = 0, []
-        for each in run_all(self.executor, self.workers, tasks):
+        for each in read_batches(self.executor, self.workers, some, task, given_up):
             done += each.octets
             parted.append(each)
             for held in each.fragments:
@@ -174,8 +180,9 @@ class Job:
     ) -> list[Partial]:
         """The second round: streams of each bucket."""
         schema = self._schema(apart=False)
+        given = schema, self.rules, self.outputs, self.sizes.memory
         tasks = [
-            partial(put_together, str(number), some, schema, self.rules, self.outputs, self.sizes.memory)
+            NamedTask(_bucket(number), partial(put_together, str(number), some, *given))
             for number, some in buckets
         ]
         return [each for several in self._run("write", tasks) for each in several]
@@ -191,13 +198,15 @@ class Job:
             self._run(
                 "follow",
                 [
-                    partial(lay_out, str(number), some, schema, self.rules, self.outputs)
+                    NamedTask(
+                        _bucket(number), partial(lay_out, str(number), some, schema, self.rules, self.outputs)
+                    )
                     for number, some in buckets
                 ],
             )
         )
         reads = [
-            partial(hand_out, number, part.source, laid, self.outputs)
+            NamedTask(part.name, partial(hand_out, number, part.source, laid, self.outputs), part.octets)
             for number, part in found
             if part.source is not None
         ]
@@ -206,14 +215,14 @@ class Job:
             for answer in several:
                 answers[answer.bucket].append(answer)
         last = [
-            partial(finish, each, some, self.rules, self.outputs)
-            for each, some in zip(laid, answers, strict=True)
+            NamedTask(_bucket(number), partial(finish, each, some, self.rules, self.outputs))
+            for (number, _), each, some in zip(buckets, laid, answers, strict=True)
         ]
         return [each for several in self._run("write", last) for each in several]
 
-    def _run(self, step: str, tasks: Sequence[Callable[[], _T]]) -> Iterator[_T]:
-        """Run the tasks of a round."""
-        for done, each in enumerate(run_all(self.executor, self.workers, tasks), 1):
+    def _run(self, step: str, tasks: Sequence[NamedTask]) -> Iterator[Any]:
+        """Run the tasks of a round; one that kills its worker ends the job."""
+        for done, each in enumerate(run_all(self.executor, self.workers, tasks, lost=name_lost), 1):
             yield each
             self.watch(Progress(step, done, len(tasks)))
 
@@ -239,17 +248,17 @@ class Job:
                 )
 
 
+def _bucket(number: int) -> str:
+    """What is to be said of a bucket that kills its workers."""
+    return f"streams of bucket {number}"
+
+
 def _move(source: Path, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
     except OSError as error:
         raise ExportError(f"{target}: {error.strerror}") from error
-
-
-def _sum_if_known(octets: Sequence[int | None]) -> int | None:
-    known = [each for each in octets if each is not None]
-    return sum(known) if len(known) == len(octets) else None
 
 
 def _report(partials: Sequence[Partial], warnings: tuple[str, ...], errors: tuple[str, ...]) -> StreamsReport:
