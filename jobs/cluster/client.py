@@ -24,7 +24,7 @@ from distributed.comm.core import CommClosedError
 from distributed.security import Security
 from distributed.utils import silence_logging_cmgr
 
-from jobs.cluster.local import local_cluster
+from jobs.cluster.local import PATIENCE, local_cluster
 from jobs.cluster.settings import log_level, seconds, settings
 from jobs.cluster.worker import Order, run_task
 from jobs.isolation import USUAL_LIMITS, Limits, value_of
@@ -85,7 +85,9 @@ class ClusterExecutor(Executor):
     ) -> ClusterExecutor:
         """One on a cluster of this machine, which ends with it: see :func:`~jobs.cluster.local.local_cluster`."""
         with ExitStack() as opened:
-            opened.enter_context(dask.config.set(settings()))
+            ours = settings()
+            patience = {name: value for name, value in PATIENCE.items() if name in ours}
+            opened.enter_context(dask.config.set(ours | patience))
             address, security = opened.enter_context(local_cluster(workers, limits, tell_dashboard))
             executor = cls(address, limits=limits, security=security)
             opened.push(executor._opened.pop_all())

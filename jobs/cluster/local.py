@@ -16,6 +16,9 @@ from jobs.isolation import Limits
 from pcap2arrow.errors import SchedulerError, UsageError
 
 _LOOPBACK = "127.0.0.1"
+PATIENCE = {"pcap2arrow.reached-within": "2 minutes", "distributed.comm.timeouts.connect": "30s"}
+"""Settings of a cluster that we started: it is there, however long a busy machine takes to answer."""
+
 _NO_ROUTES: dict[str, list[str]] = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
