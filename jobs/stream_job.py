@@ -29,10 +29,13 @@ from pcap2arrow.writing.target import failing_as, open_target
 from queries.filters.compiled import Filter
 from queries.streams.octets import of_frame
 from queries.streams.packets import AT, COLUMNS, LENGTH, NAMING, PART, PAYLOAD, is_tcp, segments
-from queries.streams.partial import Partial, Whole
+from queries.streams.partial import MANY, Partial, Whole
 from queries.streams.reading import Part, Reading, ordered, parts
 from queries.streams.rules import Rules
 from queries.streams.spill import ROW, Parting, Piece, Spill
+
+_FILE_BLOCK = 1 << 12
+"""Octets that file systems take at least for a run between two holes."""
 
 
 @dataclass(slots=True)
@@ -93,7 +96,18 @@ class Job:
         partials = put_together(sorted(buckets.items()), parts_)
         if partials:
             self._finish(Whole(partials), tables)
-        return _report(partials, warnings, errors)
+        return _report(partials, (*warnings, *self._warnings(partials)), errors)
+
+    def _warnings(self, partials: Sequence[Partial]) -> Iterator[str]:
+        """What to say of holes, each of which costs a file system the rest of a block."""
+        names = "octets", "gaps", "missing"
+        octets, gaps, missing = (sum(getattr(each, name) for each in partials) for name in names)
+        blocks = gaps * _FILE_BLOCK
+        if self.outputs.folder is not None and self.rules.gaps == "zero" and blocks > MANY:
+            yield (
+                f"warning: {gaps} holes: files of {octets + missing} octets take about {octets + blocks} on disk "
+                f"for the {octets} that there are; --gaps skip leaves holes out"
+            )
 
     def _can_be_apart(self, found: Sequence[Part]) -> bool:
         """Whether octets may be read once more, where headers tell that they are needed."""
@@ -262,9 +276,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _report(partials: Sequence[Partial], warnings: tuple[str, ...], errors: tuple[str, ...]) -> StreamsReport:
-    sums = {
-        name: sum(getattr(each, name) for each in partials)
-        for name in ("streams", "files", "octets", "missing", "conflicts")
-    }
+    names = "streams", "files", "octets", "missing", "conflicts"
+    sums = {name: sum(getattr(each, name) for each in partials) for name in names}
     more = sorted(warning for each in partials for warning in each.warnings)
     return StreamsReport(**sums, warnings=(*warnings, *more), errors=errors)
