@@ -28,6 +28,10 @@ ATTEMPTS = 3
 """How often a task is begun, in a new process each time, before it is given up as what kills them."""
 
 _LOOK_EVERY = 0.25  # seconds between looks at a process
+_LONGEST_START = 60.0  # seconds until a process is there, and has loaded what a task needs
+_BEGUN = b""
+"""What comes from a process before the answer, when a task begins."""
+
 _LEAST_SECONDS = 60.0
 _OCTETS_PER_SECOND = 1_000_000
 _LEAST_MEMORY = 1 << 30
@@ -141,13 +145,15 @@ class _Process:
     def answer(self, task: bytes, seconds: float | None, memory: int) -> bytes:
         try:
             self._pipe.send_bytes(task)
-            begin = time.monotonic()
-            while not self._pipe.poll(_LOOK_EVERY):
-                if seconds is not None and time.monotonic() - begin > seconds:
-                    self._stop(f"it ran for more than {seconds:g} s")
-                if self._octets() > memory:
-                    self._stop(f"it took more than {memory:,} octets of memory")
-            return self._pipe.recv_bytes()
+            begin, answer = time.monotonic() + _LONGEST_START, _BEGUN
+            while answer == _BEGUN:
+                while not self._pipe.poll(_LOOK_EVERY):
+                    if seconds is not None and time.monotonic() - begin > seconds:
+                        self._stop(f"it ran for more than {seconds:g} s")
+                    if self._octets() > memory:
+                        self._stop(f"it took more than {memory:,} octets of memory")
+                begin, answer = min(begin, time.monotonic()), self._pipe.recv_bytes()
+            return answer
         except (EOFError, ConnectionError):
             self.close()
             raise _DiedError(_how_it_ended(self._popen.returncode)) from None
@@ -190,13 +196,15 @@ def serve(descriptor: int) -> None:
     pipe = Connection(descriptor)
     with suppress(EOFError, ConnectionError):
         while True:
-            pipe.send_bytes(_answer(pipe.recv_bytes()))
+            pipe.send_bytes(_answer(pipe.recv_bytes(), begins=lambda: pipe.send_bytes(_BEGUN)))
 
 
-def _answer(task: bytes) -> bytes:
-    """Whether a task came to a result, and that or its error, pickled as it was."""
+def _answer(task: bytes, begins: Callable[[], object]) -> bytes:
+    """Whether a task came to a result, and that or its error, pickled as it was; it begins once it is loaded."""
     try:
-        return pickle.dumps((True, pickle.loads(task)()))
+        run = pickle.loads(task)
+        begins()
+        return pickle.dumps((True, run()))
     except Exception as error:
         if not isinstance(error, Pcap2ArrowError):
             error.add_note(traceback.format_exc())

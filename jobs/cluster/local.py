@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ def local_cluster(
                 dashboard_address=address,
                 scheduler_kwargs={"dashboard": tell_dashboard is not None},
                 silence_logs=log_level(),
+                env=dict(os.environ),  # as it is now: the server that makes processes may be older
             )
         except (OSError, RuntimeError) as error:
             raise SchedulerError(f"can't start a cluster on this machine: {error}") from error
