@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jobs.executors import THREADS, NamedTask, open_executor, run_all
+from jobs.executors import THREADS, open_executor, run_all
 from jobs.limits import USUAL_LIMITS, Limits
 from jobs.reports import named
 from jobs.sources import found_by_all
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.errors import FilterError, Pcap2ArrowError, QuarantineError, UsageError
+from pcap2arrow.tasks import NamedTask
 
 if TYPE_CHECKING:
     from jobs.filters import FilterLine
@@ -55,7 +57,7 @@ def _whole_tasks(source: str) -> Iterator[NamedTask]:
     from pcap2arrow.inputs import find_captures
 
     for found in find_captures([source]).captures:
-        yield NamedTask(found.name, _count_all, (found,))
+        yield NamedTask(found.name, partial(_count_all, found))
 
 
 def _count_all(found: Input) -> Count:
@@ -183,7 +185,7 @@ def _tasks(sources: Iterable[str], filters: Sequence[Filter]) -> Iterator[NamedT
             from pcap2arrow.inputs import find_captures
 
             for found in find_captures([source]).captures:
-                yield NamedTask(found.name, _count_capture, (found.path, found.name, filters))
+                yield NamedTask(found.name, partial(_count_capture, found.path, found.name, filters))
 
 
 def _dataset_tasks(dataset: Dataset, filters: Sequence[Filter]) -> Iterator[NamedTask]:
@@ -196,12 +198,12 @@ def _dataset_tasks(dataset: Dataset, filters: Sequence[Filter]) -> Iterator[Name
     files = whole_files(file for live in stored for file in live.files if file.table == "packets")
     for group in groups(files, filters):
         name = dataset.path_of(group[0].path) + (f" and {len(group) - 1} more" if len(group) > 1 else "")
-        yield NamedTask(
-            name, count_group, (dataset, group, filters, swapped), sum(file.size for file in group)
-        )
+        run = partial(count_group, dataset, group, filters, swapped)
+        yield NamedTask(name, run, sum(file.size for file in group))
     for live in captures:
         if live not in stored:
-            yield NamedTask(live.name, _count_without_octets, (dataset, live, filters), live.source.size)
+            run = partial(_count_without_octets, dataset, live, filters)
+            yield NamedTask(live.name, run, live.source.size)
 
 
 def count_group(

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from jobs.limits import USUAL_LIMITS, Limits
@@ -74,20 +73,6 @@ def open_executor(
         opened.shutdown(wait=False, cancel_futures=True)
         raise
     opened.shutdown()
-
-
-@dataclass(frozen=True, slots=True)
-class NamedTask:
-    """A task that reads ``octets`` of what has a ``name`` (None: not known how many)."""
-
-    name: str
-    run: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    octets: int | None = None
-
-    def __call__(self) -> Any:
-        """Run."""
-        return self.run(*self.arguments)
 
 
 def run_all(

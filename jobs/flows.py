@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from jobs.limits import USUAL_LIMITS, Limits
 from jobs.sources import found_by_all
 from jobs.streams import Sizes
 from pcap2arrow.errors import UsageError
+from pcap2arrow.tasks import NamedTask
 from pcap2arrow.times import EVER, TimeRange
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ class _Job:
     def run(self) -> Flows:
         from jobs.count import checked_filter
         from jobs.flow_tasks import sum_up
-        from jobs.rounds import units
+        from jobs.rounds import name_lost, units
         from queries.flows.connections import connections_table
         from queries.flows.packets import COLUMNS, is_flow
         from queries.streams.reading import Reading, parts
@@ -128,14 +130,17 @@ class _Job:
         buckets: dict[int, list[Held]] = {0: [_none()]}
         for bucket, held in (packets for read in done for packets in read.packets):
             buckets.setdefault(bucket, []).append(held)
-        tasks = [partial(sum_up, held) for held in buckets.values()]
-        table = connections_table(run_all(self.executor, self.workers, tasks))
+        tasks = [
+            NamedTask(f"connections of bucket {bucket}", partial(sum_up, held))
+            for bucket, held in buckets.items()
+        ]
+        table = connections_table(run_all(self.executor, self.workers, tasks, lost=name_lost))
         return Flows(table, warnings, tuple(error for read in done for error in read.errors))
 
     def _read(self, found: Sequence[Part], reading: Reading) -> list[Read]:
         """Packets by bucket: of all parts, and of the fragments that these hold."""
-        from jobs.flow_tasks import frames, read_packets
-        from jobs.rounds import batches
+        from jobs.flow_tasks import Read, frames, read_packets
+        from jobs.rounds import batches, read_batches
         from queries.flows.buckets import Parting
 
         unknown = self.sizes.unknown // _SHARE
@@ -146,16 +151,19 @@ class _Job:
         def path(name: object) -> str | None:
             return None if in_memory else str(Path(self.folder, str(name)))
 
-        tasks = [
-            partial(read_packets, some, reading.again, parting, path(number))
-            for number, some in enumerate(
-                batches(
-                    [part for part in found if not part.is_last], lambda part: part.octets, self.sizes.task
-                )
-            )
-        ]
+        numbers = count()
+
+        def task(some: Sequence[tuple[int, Part]]) -> Callable[[], Read]:
+            each = [part for _, part in some]
+            return partial(read_packets, each, reading.again, parting, path(next(numbers)))
+
+        def given_up(error: str) -> Read:
+            return Read((), (), (error,), (), None)
+
+        others = [each for each in enumerate(found) if not each[1].is_last]
+        some = batches(others, lambda each: each[1].octets, self.sizes.task)
         done = []
-        for read in run_all(self.executor, self.workers, tasks):
+        for read in read_batches(self.executor, self.workers, some, task, given_up):
             done.append(read)
             for held in frames(read.fragments):
                 assert reading.fragments is not None

@@ -28,6 +28,9 @@ ATTEMPTS = 3
 """How often a task is begun, in a new process each time, before it is given up as what kills them."""
 
 _LOOK_EVERY = 0.25  # seconds between looks at a process
+_LONGEST_START = 60.0  # seconds until a process is there, and has loaded what a task needs
+_BEGUN = b""
+"""What comes from a process before the answer, when a task begins."""
 
 
 class Isolation:
@@ -49,13 +52,18 @@ class Isolation:
         One whose process dies (killed, out of memory, crashed in native code) is run again in a new one.  Raises
         QuarantineError where it dies :data:`ATTEMPTS` times, or the task passes a limit.
         """
+        answer = self.answer(pickle.dumps(task), self._limits.time(task))
+        return value_of(answer)  # type: ignore[no-any-return]
+
+    def answer(self, task: bytes, seconds: float | None) -> bytes:
+        """The same of a pickled task that may take so many ``seconds``, for :func:`value_of`."""
         for attempt in range(1, ATTEMPTS + 1):
             with self._lock:
                 if self._closed:
                     break
                 process = self._process = self._process or _Process()
             try:
-                return process.run(task, self._limits.time(task), self._memory)  # type: ignore[no-any-return]
+                return process.answer(task, seconds, self._memory)
             except _StoppedError as stopped:
                 self._process = None
                 raise QuarantineError(f"given up: its worker was stopped: {stopped}") from None
@@ -100,22 +108,21 @@ class _Process:
             )
         self._pipe = Connection(ours.detach())
 
-    def run(self, task: Callable[[], Any], seconds: float | None, memory: int) -> Any:
+    def answer(self, task: bytes, seconds: float | None, memory: int) -> bytes:
         try:
-            self._pipe.send_bytes(pickle.dumps(task))
-            begin = time.monotonic()
-            while not self._pipe.poll(_LOOK_EVERY):
-                if seconds is not None and time.monotonic() - begin > seconds:
-                    self._stop(f"it ran for more than {seconds:g} s")
-                if self._octets() > memory:
-                    self._stop(f"it took more than {memory:,} octets of memory")
-            done, value = pickle.loads(self._pipe.recv_bytes())
+            self._pipe.send_bytes(task)
+            begin, answer = time.monotonic() + _LONGEST_START, _BEGUN
+            while answer == _BEGUN:
+                while not self._pipe.poll(_LOOK_EVERY):
+                    if seconds is not None and time.monotonic() - begin > seconds:
+                        self._stop(f"it ran for more than {seconds:g} s")
+                    if self._octets() > memory:
+                        self._stop(f"it took more than {memory:,} octets of memory")
+                begin, answer = min(begin, time.monotonic()), self._pipe.recv_bytes()
+            return answer
         except (EOFError, ConnectionError):
             self.close()
             raise _DiedError(_how_it_ended(self._popen.returncode)) from None
-        if done:
-            return value
-        raise value
 
     def kill(self) -> None:
         self._popen.kill()
@@ -155,20 +162,35 @@ def serve(descriptor: int) -> None:
     pipe = Connection(descriptor)
     with suppress(EOFError, ConnectionError):
         while True:
-            pipe.send_bytes(_answer(pipe.recv_bytes()))
+            pipe.send_bytes(_answer(pipe.recv_bytes(), begins=lambda: pipe.send_bytes(_BEGUN)))
 
 
-def _answer(task: bytes) -> bytes:
-    """Whether a task came to a result, and that or its error, pickled as it was."""
+def _answer(task: bytes, begins: Callable[[], object]) -> bytes:
+    """Whether a task came to a result, and that or its error, pickled as it was; it begins once it is loaded."""
     try:
-        return pickle.dumps((True, pickle.loads(task)()))
+        run = pickle.loads(task)
+        begins()
+        return pickle.dumps((True, run()))
     except Exception as error:
         if not isinstance(error, Pcap2ArrowError):
             error.add_note(traceback.format_exc())
         try:
-            return pickle.dumps((False, error))
+            return failed(error)
         except Exception:
-            return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+            return failed(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+def failed(error: Exception) -> bytes:
+    """The answer that has :func:`value_of` raise an error."""
+    return pickle.dumps((False, error))
+
+
+def value_of(answer: bytes) -> Any:
+    """What a task returned.  Raises what it raised."""
+    done, value = pickle.loads(answer)
+    if done:
+        return value
+    raise value
 
 
 def _end_with_driver(descriptor: int) -> None:

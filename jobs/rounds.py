@@ -1,41 +1,93 @@
-"""What tasks of a round read: parts of sources in batches, and large captures in units."""
+"""Rounds of tasks: what they read, parts of sources in batches, large captures in units; and what kills a worker."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from jobs.executors import run_all
 from pcap2arrow.conversion.capture import join_parts, scan_part
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.conversion.placed import Unit
 from pcap2arrow.conversion.scan import block_count, ranges
-from pcap2arrow.errors import UsageError
+from pcap2arrow.errors import QuarantineError, UsageError
 from pcap2arrow.inputs import Input
 from pcap2arrow.savefile.source import stamp
-from queries.streams.reading import stored_octets
+from pcap2arrow.tasks import NamedTask
+from queries.streams.reading import Part, stored_octets
 
 _T = TypeVar("_T")
+
+Numbered = tuple[int, Part]
+"""A part, and its number among all."""
 
 
 def units(found: Input, executor: Executor, workers: int, octets: int) -> Sequence[Unit]:
     """Units of about so many octets of a capture that several tasks can read; none where one has to.
 
-    They are found by a first look at where its records are.
+    They are found by a first look at where its records are; where that kills its worker, there are none.
     """
     options = Options(block=octets)
     blocks = block_count(stored_octets(found) or 0, options.block)
     if blocks < 2 or workers < 2:
         return ()
     before = stamp(found.path)
-    tasks = [partial(scan_part, found, first, last, options) for first, last in ranges(blocks, blocks)]
-    return join_parts(found, before, list(run_all(executor, workers, tasks)), options).plan.units
+    tasks = [
+        NamedTask(found.name, partial(scan_part, found, first, last, options), (last + 1 - first) * octets)
+        for first, last in ranges(blocks, blocks)
+    ]
+    try:
+        scans = list(run_all(executor, workers, tasks))
+    except QuarantineError:
+        return ()
+    return join_parts(found, before, scans, options).plan.units
+
+
+def read_batches(
+    executor: Executor,
+    workers: int,
+    some: Iterable[Sequence[Numbered]],
+    task: Callable[[Sequence[Numbered]], Callable[[], _T]],
+    given_up: Callable[[str], _T],
+) -> Iterator[_T]:
+    """The results of a ``task`` for each batch of parts, which have numbers.
+
+    Where one kills its worker, its parts are read again, each by a task of its own; ``given_up`` makes a result of what
+    there is to say of one that does so alone, by the name of its capture.
+    """
+    read = list(some)
+    tasks = [
+        NamedTask(each[0][1].name, task(each), sum_if_known(part.octets for _, part in each)) for each in read
+    ]
+
+    def lost(task: NamedTask, error: QuarantineError) -> QuarantineError:
+        return error
+
+    for parts, result in zip(read, run_all(executor, workers, tasks, lost=lost), strict=True):
+        if not isinstance(result, QuarantineError):
+            yield result
+        elif len(parts) == 1:
+            yield given_up(f"{parts[0][1].name}: {result}")
+        else:
+            yield from read_batches(executor, workers, [[part] for part in parts], task, given_up)
+
+
+def name_lost(task: NamedTask, error: QuarantineError) -> NoReturn:
+    """End a job whose task killed its worker, by what the task read.  Raises QuarantineError."""
+    raise QuarantineError(f"{task.name}: {error}") from error
+
+
+def sum_if_known(octets: Iterable[int | None]) -> int | None:
+    """The sum of sizes; None where one is not known."""
+    found = list(octets)
+    known = [each for each in found if each is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
 def batches(items: Sequence[_T], octets: Callable[[_T], int | None], most: int) -> Iterator[list[_T]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.count import Count, SelectedCount, added_up, big_endian_captures, count_group, run_counts
-from jobs.executors import THREADS, NamedTask
+from jobs.executors import THREADS
 from jobs.sources import found_by_all
 from pcap2arrow.errors import QuarantineError, UsageError
+from pcap2arrow.tasks import NamedTask
 from pcap2arrow.writing.arrangement import MERGED, slices
 from pcap2arrow.writing.of_files import file_within, packets_in
 from pcap2arrow.writing.reader import FileReader, TableReader
@@ -43,7 +45,7 @@ def count_slices(sources: Sequence[str], times: Times, **scheduling: Any) -> Cou
     ``scheduling`` is what :func:`~jobs.executors.open_executor` takes.
     """
     with _slices(sources, times, scheduling) as found:
-        tasks = (NamedTask(_name(part), _count, (part,)) for part in found)
+        tasks = (NamedTask(_name(part), partial(_count, part)) for part in found)
         counted = list(run_counts(tasks, _lost, **scheduling))
     errors = (error for each in counted for error in each.errors)
     return Count(sum(each.packets for each in counted), tuple(errors))
@@ -93,11 +95,11 @@ def _tasks(part: Slice, filters: Sequence[Filter]) -> Iterator[NamedTask]:
     """Tasks that each give a SelectedCount."""
     reader = part.reader
     if isinstance(reader, FileReader):
-        yield NamedTask(reader.name, _count_capture, (part, filters))
+        yield NamedTask(reader.name, partial(_count_capture, part, filters))
     elif "frames=stored" in reader.capture.options.split():
         yield from _file_tasks(part, reader, filters)
     else:
-        yield NamedTask(reader.capture.name, _count_without_octets, (part, reader, filters))
+        yield NamedTask(reader.capture.name, partial(_count_without_octets, part, reader, filters))
 
 
 def _file_tasks(part: Slice, reader: TableReader, filters: Sequence[Filter]) -> Iterator[NamedTask]:
@@ -108,11 +110,11 @@ def _file_tasks(part: Slice, reader: TableReader, filters: Sequence[Filter]) -> 
     whole = [file for file in _packets(reader) if file_within(file, part.times)]
     for group in groups(whole, filters):
         octets = sum(file.size for file in group)
-        yield NamedTask(reader.capture.name, count_group, (dataset, group, filters, swapped), octets)
+        yield NamedTask(reader.capture.name, partial(count_group, dataset, group, filters, swapped), octets)
     for file in _packets(reader):
         if file not in whole:
-            given = dataset, file, part.times, filters, bool(swapped)
-            yield NamedTask(reader.capture.name, _count_cut, given, file.size)
+            run = partial(_count_cut, dataset, file, part.times, filters, bool(swapped))
+            yield NamedTask(reader.capture.name, run, file.size)
 
 
 def _count_cut(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 from jobs.executors import THREADS, open_executor, run_all
 from jobs.limits import USUAL_LIMITS, Limits
-from pcap2arrow.errors import QuarantineError
 
 if TYPE_CHECKING:
     from pcap2arrow.writing.spool import Spool
@@ -35,7 +34,7 @@ def open_spool(
     if scheduler == THREADS:
         yield None
         return
-    from jobs.rounds import reached_by_all, scratch
+    from jobs.rounds import name_lost, reached_by_all, scratch
     from pcap2arrow.writing.spool import Spool
 
     with (
@@ -45,8 +44,4 @@ def open_spool(
             workers,
         ),
     ):
-        yield Spool(partial(run_all, executor, workers, lost=_lost), folder)
-
-
-def _lost(task: Any, error: QuarantineError) -> NoReturn:
-    raise QuarantineError(f"{task.name}: {error}") from error
+        yield Spool(partial(run_all, executor, workers, lost=name_lost), folder)

@@ -8,31 +8,34 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import polars as pl
 
 from jobs.count import checked_filter
 from jobs.executors import run_all
-from jobs.rounds import batches, units
+from jobs.rounds import Numbered, batches, name_lost, read_batches, sum_if_known, units
 from jobs.steps import Progress
 from jobs.stream_apart import Answer, finish, hand_out, hold_fragments, lay_out
 from jobs.stream_tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
 from jobs.streams import Sizes, StreamsReport, Watcher, empty
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.api import polars_schema
+from pcap2arrow.tasks import NamedTask
 from pcap2arrow.times import TimeRange
 from pcap2arrow.writing.target import failing_as, open_target
 from queries.filters.compiled import Filter
 from queries.streams.octets import of_frame
 from queries.streams.packets import AT, COLUMNS, LENGTH, NAMING, PART, PAYLOAD, is_tcp, segments
-from queries.streams.partial import Partial, Whole
+from queries.streams.partial import MANY, Partial, Whole
 from queries.streams.reading import Part, Reading, ordered, parts
 from queries.streams.rules import Rules
 from queries.streams.spill import ROW, Parting, Piece, Spill, memory
 
-_T = TypeVar("_T")
+_FILE_BLOCK = 1 << 12
+"""Octets that file systems take at least for a run between two holes."""
 
 
 @dataclass(slots=True)
@@ -93,7 +96,18 @@ class Job:
         partials = put_together(sorted(buckets.items()), parts_)
         if partials:
             self._finish(Whole(partials), tables)
-        return _report(partials, warnings, errors)
+        return _report(partials, (*warnings, *self._warnings(partials)), errors)
+
+    def _warnings(self, partials: Sequence[Partial]) -> Iterator[str]:
+        """What to say of holes, each of which costs a file system the rest of a block."""
+        names = "octets", "gaps", "missing"
+        octets, gaps, missing = (sum(getattr(each, name) for each in partials) for name in names)
+        blocks = gaps * _FILE_BLOCK
+        if self.outputs.folder is not None and self.rules.gaps == "zero" and blocks > MANY:
+            yield (
+                f"warning: {gaps} holes: files of {octets + missing} octets take about {octets + blocks} on disk "
+                f"for the {octets} that there are; --gaps skip leaves holes out"
+            )
 
     def _can_be_apart(self, found: Sequence[Part]) -> bool:
         """Whether octets may be read once more, where headers tell that they are needed."""
@@ -123,14 +137,20 @@ class Job:
         in_memory = parting.buckets == 1 and self.in_process
         schema = self._schema(apart=reading.apart)
         columns = (*schema.names(), *(() if reading.apart else (PAYLOAD,)))
-        tasks = []
+        files = count()
+
+        def task(some: Sequence[Numbered]) -> Callable[[], Parted]:
+            path = None if in_memory else str(Path(self.outputs.temporary, f"{next(files)}.packets"))
+            return partial(part_packets, some, reading.again, parting, path, self.rules, columns)
+
+        def given_up(error: str) -> Parted:
+            return Parted((), (), 0, (error,), None)
+
         others = [each for each in found if not each[1].is_last]
-        for number, some in enumerate(batches(others, lambda each: each[1].octets, self.sizes.task)):
-            path = None if in_memory else str(Path(self.outputs.temporary, f"{number}.packets"))
-            tasks.append(partial(part_packets, some, reading.again, parting, path, self.rules, columns))
-        total = _sum_if_known([part.octets for _, part in found])
+        some = batches(others, lambda each: each[1].octets, self.sizes.task)
+        total = sum_if_known(part.octets for _, part in found)
         done, parted = 0, []
-        for each in run_all(self.executor, self.workers, tasks):
+        for each in read_batches(self.executor, self.workers, some, task, given_up):
             done += each.octets
             parted.append(each)
             for held in each.fragments:
@@ -174,8 +194,9 @@ class Job:
     ) -> list[Partial]:
         """The second round: streams of each bucket."""
         schema = self._schema(apart=False)
+        given = schema, self.rules, self.outputs, self.sizes.memory
         tasks = [
-            partial(put_together, str(number), some, schema, self.rules, self.outputs, self.sizes.memory)
+            NamedTask(_bucket(str(number)), partial(put_together, str(number), some, *given))
             for number, some in buckets
         ]
         return [each for several in self._run("write", tasks) for each in several]
@@ -187,25 +208,22 @@ class Job:
         if not buckets:
             return []
         schema = self._schema(apart=True)
-        most = self.sizes.memory // 2  # sorting takes as much again
+        most = self.sizes.memory // 2
         sources = {number: part.source for number, part in found if part.source is not None}
+        given = schema, self.rules, self.outputs, most
         follow = [
-            partial(
-                lay_out,
-                str(number),
-                some,
-                schema,
-                self.rules,
-                self.outputs,
-                most,
-                sources if memory(some) > most else {},
+            NamedTask(
+                _bucket(str(number)),
+                partial(lay_out, str(number), some, *given, sources if memory(some) > most else {}),
             )
             for number, some in buckets
         ]
         laid = [each for several in self._run("follow", follow) for each in several]
         stretches = [stretch for each in laid for stretch in each.stretches]
         reads = [
-            partial(hand_out, number, source, stretches, self.outputs) for number, source in sources.items()
+            NamedTask(part.name, partial(hand_out, number, part.source, stretches, self.outputs), part.octets)
+            for number, part in found
+            if part.source is not None
         ]
         answers: list[list[Answer]] = [[] for _ in stretches]
         for several in self._run("octets", reads):
@@ -213,14 +231,17 @@ class Job:
                 answers[answer.stretch].append(answer)
         of_stretch = iter(answers)
         last = [
-            partial(finish, each, [next(of_stretch) for _ in each.stretches], self.rules, self.outputs)
+            NamedTask(
+                _bucket(each.name),
+                partial(finish, each, [next(of_stretch) for _ in each.stretches], self.rules, self.outputs),
+            )
             for each in laid
         ]
         return [each for several in self._run("write", last) for each in several]
 
-    def _run(self, step: str, tasks: Sequence[Callable[[], _T]]) -> Iterator[_T]:
-        """Run the tasks of a round."""
-        for done, each in enumerate(run_all(self.executor, self.workers, tasks), 1):
+    def _run(self, step: str, tasks: Sequence[NamedTask]) -> Iterator[Any]:
+        """Run the tasks of a round; one that kills its worker ends the job."""
+        for done, each in enumerate(run_all(self.executor, self.workers, tasks, lost=name_lost), 1):
             yield each
             self.watch(Progress(step, done, len(tasks)))
 
@@ -246,6 +267,11 @@ class Job:
                 )
 
 
+def _bucket(name: str) -> str:
+    """What is to be said of a bucket that kills its workers."""
+    return f"streams of bucket {name}"
+
+
 def _move(source: Path, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -254,15 +280,8 @@ def _move(source: Path, target: Path) -> None:
         raise ExportError(f"{target}: {error.strerror}") from error
 
 
-def _sum_if_known(octets: Sequence[int | None]) -> int | None:
-    known = [each for each in octets if each is not None]
-    return sum(known) if len(known) == len(octets) else None
-
-
 def _report(partials: Sequence[Partial], warnings: tuple[str, ...], errors: tuple[str, ...]) -> StreamsReport:
-    sums = {
-        name: sum(getattr(each, name) for each in partials)
-        for name in ("streams", "files", "octets", "missing", "conflicts")
-    }
+    names = "streams", "files", "octets", "missing", "conflicts"
+    sums = {name: sum(getattr(each, name) for each in partials) for name in names}
     more = sorted(warning for each in partials for warning in each.warnings)
     return StreamsReport(**sums, warnings=(*warnings, *more), errors=errors)

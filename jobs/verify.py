@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
-from jobs.executors import THREADS, NamedTask, open_executor, run_all
+from jobs.executors import THREADS, open_executor, run_all
 from jobs.limits import USUAL_LIMITS, Limits
 from pcap2arrow.dataset.log import open_dataset
 from pcap2arrow.errors import QuarantineError
+from pcap2arrow.tasks import NamedTask
 from pcap2arrow.writing.progress import Meter
 from pcap2arrow.writing.verification import VerifyReport, verify_capture
 
@@ -31,7 +33,9 @@ def verify(
     opened = open_dataset(dataset)
     captures = opened.snapshot().ordered()
     meter = Meter([live.source.size for live in captures], watch)
-    tasks = (NamedTask(live.name, verify_capture, (opened, live), live.source.size) for live in captures)
+    tasks = (
+        NamedTask(live.name, partial(verify_capture, opened, live), live.source.size) for live in captures
+    )
     with open_executor(scheduler, workers, limits=limits, tell_dashboard=tell_dashboard) as (
         executor,
         workers,

@@ -7,13 +7,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jobs import flow_tasks, stream_tasks
 from pcap2arrow.conversion import capture
 from tests import tasks
 
 POISONS = {"crash": tasks.crash, "leave": tasks.leave, "eat": tasks.eat, "loop": tasks.loop}
 """What a capture does to its worker, by the name of its file."""
 
-_write_part = capture.write_part
+_write_part, _read_packets, _part_packets = (
+    capture.write_part,
+    flow_tasks.read_packets,
+    stream_tasks.part_packets,
+)
 
 
 def write_part(found: Any, before: Any, header: Any, unit: Any, *rest: Any) -> Any:
@@ -22,6 +27,23 @@ def write_part(found: Any, before: Any, header: Any, unit: Any, *rest: Any) -> A
     if poison is not None and unit.first_frame > 1:
         poison()
     return _write_part(found, before, header, unit, *rest)
+
+
+def read_packets(parts: Any, *rest: Any) -> Any:
+    """Read packets for connections, unless a poisonous capture is among them."""
+    _swallow(parts)
+    return _read_packets(parts, *rest)
+
+
+def part_packets(parts: Any, *rest: Any) -> Any:
+    """Part packets for streams, unless a poisonous capture is among them."""
+    _swallow(part for _, part in parts)
+    return _part_packets(parts, *rest)
+
+
+def _swallow(parts: Any) -> None:
+    for part in parts:
+        POISONS.get(Path(part.name).stem, bool)()
 
 
 def write_and_tell(found: Any, before: Any, header: Any, unit: Any, *rest: Any) -> Any:

@@ -21,15 +21,19 @@ import dask.config
 import psutil
 import pytest
 
+from jobs import flow_tasks, isolation, stream_job
 from jobs.cluster.local import local_cluster
 from jobs.cluster.settings import settings
 from jobs.convert import convert
+from jobs.flows import flows
 from jobs.isolation import ATTEMPTS
 from jobs.limits import USUAL_LIMITS, Limits
+from jobs.streams import write_streams
 from pcap2arrow.conversion import capture as conversion_tasks
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.inputs import find_captures
-from tests import poison
+from queries.streams.rules import Rules
+from tests import poison, tcp
 from tests.commands import PROJECT, live_files, run, start, write_capture
 
 pytest.importorskip("cryptography", reason="cryptography is not installed (the extra cluster)")
@@ -88,6 +92,30 @@ def test_captures_that_kill_their_workers_cost_only_themselves(
         offset = reasons[name].removeprefix(f"{name}: offset ").partition(":")[0]
         assert SMALL.block <= int(offset) < 200_000
         assert reasons[name] == f"{name}: offset {offset}: given up: {end}"
+
+
+def test_a_capture_that_kills_who_reads_its_streams_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although a task reads several small captures at once."""
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    for number in range(3):
+        client = ("10.0.0.1", 1024 + number)
+        tcp.write(folder / f"good-{number}.pcap", [tcp.Segment(0, b"octets", source=client).frame()])
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    expected = flows([folder]).connections
+    tcp.write(folder / "leave.pcap", [tcp.Segment(0, b"octets").frame()])
+    monkeypatch.setattr(flow_tasks, "read_packets", poison.read_packets)
+    monkeypatch.setattr(stream_job, "part_packets", poison.part_packets)
+    monkeypatch.setattr(isolation, "ATTEMPTS", 1)
+    given = {"scheduler": "processes", "workers": 1}
+    found = flows([folder], **given)  # type: ignore[arg-type]
+    assert found.errors == ("leave.pcap: given up: its worker died 1 times: exit code 3",)
+    assert found.connections.equals(expected) and len(expected) == 3
+    report = write_streams([folder], rules=Rules(), folder=str(tmp_path / "streams"), **given)  # type: ignore[arg-type]
+    assert report.errors == found.errors
+    assert len(list((tmp_path / "streams").iterdir())) == report.streams == 3
 
 
 # Workers

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pcap2arrow
-from pcap2arrow.errors import Pcap2ArrowError
+from pcap2arrow.errors import Pcap2ArrowError, SourceError
+from pcap2arrow.inputs import find_captures
+from pcap2arrow.savefile.source import open_source
 from tests.blocks import pcap_header, pcap_record
 from tests.captures import captures
 from tests.conftest import CorpusCapture
@@ -255,6 +258,18 @@ def test_decompression_bomb_is_refused(packed: Any, tmp_path: Path) -> None:
     _assert_civil(run, [1])
     assert re.search(r"bomb: .*2048", run.err)
     assert run.cpu < SECONDS / 2
+
+
+def test_a_zip_of_several_files_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """Alone; in a folder it is left out, as what is no capture."""
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        for name in ("a.pcap", "b.pcap"):
+            archive.writestr(name, pcap_header("<"))
+    refused = pytest.raises(SourceError, match="expected a zip archive of one file, found one of 2")
+    with refused, open_source(str(tmp_path / "two.zip")):
+        raise AssertionError
+    found = find_captures([tmp_path])
+    assert (found.captures, found.left_out) == ((), 1)
 
 
 def test_zstd_stream_that_asks_for_much_memory_is_refused(tmp_path: Path) -> None:

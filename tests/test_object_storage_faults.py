@@ -46,8 +46,8 @@ def place(server: dict[str, str], request: pytest.FixtureRequest) -> str:
 
 
 def _reach(proxy: FaultProxy, server: dict[str, str], patch: pytest.MonkeyPatch) -> None:
-    """Have clients of this process talk to the proxy, and wait for no answer longer than a second."""
-    for name, value in (server | {"AWS_ENDPOINT_URL": proxy.url, "PCAP2ARROW_STORE_TIMEOUT": "1"}).items():
+    """Have clients of this process talk to the proxy, and wait for no answer longer than some seconds."""
+    for name, value in (server | {"AWS_ENDPOINT_URL": proxy.url, "PCAP2ARROW_STORE_TIMEOUT": "3"}).items():
         patch.setenv(name, value)
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pcap2arrow
+from jobs import stream_job
 from jobs.streams import TABLES, write_streams
 from pcap2arrow.errors import UsageError
 from queries.streams import follow
@@ -21,7 +22,7 @@ from queries.streams.assembly import gaps, octets
 from queries.streams.bucket import Bucket
 from queries.streams.overlap import pieces
 from queries.streams.packets import COLUMNS, PLACE, TURN, grouped, is_tcp, segments
-from queries.streams.rules import Rules
+from queries.streams.rules import SKIP, Rules
 from queries.streams.tracking import Covered
 from tests import tcp
 from tests.commands import SAMPLE, run
@@ -151,6 +152,22 @@ def test_flows_are_told_apart_by_their_tuples(tmp_path: Path) -> None:
     assert grouped(table).flows == grouped(alike).flows == len(sources)
     for one in (grouped(table), grouped(alike)):
         assert (np.diff(one.bounds) == 2).all()
+
+
+def test_many_holes_are_worth_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a block is as large as a hole, some do."""
+    frames = [tcp.Segment((SKIP - 1) * number, b"x").frame() for number in range(20)]
+    tcp.write(tmp_path / "holes.pcap", frames)
+    monkeypatch.setattr(stream_job, "_FILE_BLOCK", SKIP)
+
+    def warnings(rules: Rules) -> str:
+        folder = tmp_path / rules.gaps
+        return "".join(write_streams([tmp_path / "holes.pcap"], rules=rules, folder=str(folder)).warnings)
+
+    assert warnings(Rules()).startswith(
+        f"warning: 19 holes: files of {(SKIP - 1) * 19 + 1} octets take about {SKIP * 19 + 20} on disk for the 20 "
+    )
+    assert warnings(Rules(gaps="skip")) == ""
 
 
 def test_streams_beyond_four_gibibytes(tmp_path: Path) -> None:

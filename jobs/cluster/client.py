@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import re
 import threading
 import time
@@ -16,15 +17,17 @@ from functools import partial
 from typing import Any, TypeVar
 
 import dask.config
+from dask.task_spec import Task
 from distributed import Client, KilledWorker
 from distributed import Future as RemoteFuture
 from distributed.comm.core import CommClosedError
 from distributed.security import Security
 from distributed.utils import silence_logging_cmgr
 
-from jobs.cluster.local import local_cluster
+from jobs.cluster.local import PATIENCE, local_cluster
 from jobs.cluster.settings import log_level, seconds, settings
-from jobs.cluster.worker import run_task
+from jobs.cluster.worker import Order, run_task
+from jobs.isolation import value_of
 from jobs.limits import USUAL_LIMITS, Limits
 from jobs.outcomes import settle
 from pcap2arrow.errors import QuarantineError, SchedulerError, UsageError
@@ -33,16 +36,15 @@ _T = TypeVar("_T")
 
 _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d{1,5}")
 _LOOK_EVERY = 1.0  # seconds
-_TOGETHER = (
-    0.002  # seconds for which tasks wait for others that are submitted with them, as Dask's messages do
-)
+_TOGETHER = 0.002, 0.02
+"""Seconds for which tasks wait for others that are submitted with them, and those between one graph and the next."""
 
 
 class ClusterExecutor(Executor):
     """Runs tasks on the workers of the Dask scheduler at ``address``; ``threads`` tells how many at once.
 
-    Certificates for ``tls://`` are ``security``, or come from Dask's configuration.  A result is released as soon as
-    it is here, so that a worker that dies takes nothing finished with it.
+    Certificates for ``tls://`` are ``security``, or come from Dask's configuration.  No worker begins a task before the
+    scheduler has the result of the one before, so that one that dies takes nothing with it but what it runs.
 
     Tasks run in processes beside those of workers.  One that kills them again and again, passes ``limits``, or whose
     workers are lost as often as Dask allows, fails with QuarantineError.  Where the scheduler is lost, or tasks wait
@@ -58,6 +60,7 @@ class ClusterExecutor(Executor):
         self._lock = threading.Lock()
         self._tasks: dict[str, _Task] = {}
         self._unsent: list[_Task] = []
+        self._sent = 0.0
         self._moved = time.monotonic()
         self._closing = threading.Event()
         with ExitStack() as opened:
@@ -66,6 +69,7 @@ class ClusterExecutor(Executor):
             self._client = opened.enter_context(_connected(address, security))
             assert self._client.loop is not None  # as long as it is open
             self._loop = self._client.loop
+            self._client.subscribe_topic(self._client.id, self._take)
             self.threads: int = sum(self._client.nthreads().values())
             self._stalled_after = seconds("pcap2arrow.stalled-after")
             self._opened = opened.pop_all()
@@ -82,7 +86,9 @@ class ClusterExecutor(Executor):
     ) -> ClusterExecutor:
         """One on a cluster of this machine, which ends with it: see :func:`~jobs.cluster.local.local_cluster`."""
         with ExitStack() as opened:
-            opened.enter_context(dask.config.set(settings()))
+            ours = settings()
+            patience = {name: value for name, value in PATIENCE.items() if name in ours}
+            opened.enter_context(dask.config.set(ours | patience))
             address, security = opened.enter_context(local_cluster(workers, limits, tell_dashboard))
             executor = cls(address, limits=limits, security=security)
             opened.push(executor._opened.pop_all())
@@ -106,16 +112,14 @@ class ClusterExecutor(Executor):
 
     async def _send(self) -> None:
         """Hand the scheduler what has been submitted since the last time."""
-        await asyncio.sleep(_TOGETHER)
+        least, between = _TOGETHER
+        await asyncio.sleep(max(self._sent + between - time.monotonic(), least))
+        self._sent = time.monotonic()
         with self._lock:
             tasks, self._unsent = self._unsent, []
         try:
-            sent = self._client.map(
-                partial(run_task, limits=self._limits),
-                [task.run for task in tasks],
-                key=[task.key for task in tasks],
-                pure=False,
-            )
+            graph = {task.key: self._on_a_worker(task) for task in tasks}
+            sent = self._client.get(graph, [*graph], sync=False, fifo_timeout="0s")
         except BaseException as error:
             is_lost = isinstance(error, OSError | RuntimeError)
             told = SchedulerError(f"lost the scheduler: {error}") if is_lost else error
@@ -123,7 +127,13 @@ class ClusterExecutor(Executor):
                 self._end(task, partial(_raise, told))
             return
         for task, task.remote in zip(tasks, sent, strict=True):
-            self._loop.add_callback(self._collect, task)
+            task.follower = asyncio.create_task(self._follow(task, task.remote))
+
+    def _on_a_worker(self, task: _Task) -> Task:
+        """The task as Dask has it; as one of those that produce data, it waits at the scheduler for a free worker."""
+        pickled, seconds = pickle.dumps(task.run), self._limits.time(task.run)
+        order = Order(task.key, pickled, seconds, self._limits, self._client.id)
+        return Task(task.key, run_task, order, _data_producer=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster: when all tasks are done, or at once if not ``wait``; what runs then has no effect."""
@@ -133,24 +143,36 @@ class ClusterExecutor(Executor):
             futures.wait(outcomes)
         self._closing.set()
         self._watch.join()
+        with suppress(OSError, RuntimeError, ValueError):
+            self._client.unsubscribe_topic(self._client.id)
         self._opened.close()
 
-    async def _collect(self, task: _Task) -> None:
-        """Hand on how a task ends, as soon as it does: what only its worker holds is lost with it."""
-        assert task.remote is not None
+    def _take(self, event: tuple[float, Any]) -> None:
+        """Hand on the answer that a worker tells; the scheduler's own events are of the same topic."""
+        _, told = event
+        if isinstance(told, list | tuple) and (task := self._tasks.get(told[0])) is not None:
+            self._end(task, partial(value_of, told[1]))
+
+    async def _follow(self, task: _Task, remote: RemoteFuture[bytes | None]) -> None:
+        """Hand on how a task ends whose answer is not told: it has a large one, or none since Dask gave it up."""
         try:
-            value = await self._client.gather(task.remote, asynchronous=True)
-            self._end(task, lambda: value)
+            answer = await remote
+            lost = SchedulerError("lost the result of a task")
+            self._end(task, partial(_raise, lost) if answer is None else partial(value_of, answer))
         except BaseException as error:
             self._end(task, partial(_raise, task.given_up or _told(error)))
-        finally:
-            task.remote.release()
 
     def _end(self, task: _Task, result: Callable[[], Any]) -> None:
-        settle(task.outcome, result)
+        """Settle a task, once, and let go of what the cluster has of it."""
         with self._lock:
             self._moved = time.monotonic()
-            del self._tasks[task.key]
+            if self._tasks.pop(task.key, None) is None:
+                return
+        settle(task.outcome, result)
+        if task.follower is not None:
+            task.follower.cancel()
+        if task.remote is not None:
+            task.remote.release()
 
     def _keep_watch(self) -> None:
         """Give all tasks up when nothing moves: Dask may lose sight of them (dask/distributed#3196)."""
@@ -179,7 +201,8 @@ class _Task:
 
     run: Callable[[], Any]
     outcome: Future[Any] = field(default_factory=Future)
-    remote: RemoteFuture[Any] | None = None
+    remote: RemoteFuture[bytes | None] | None = None
+    follower: asyncio.Task[None] | None = None
     key: str = field(default_factory=lambda: f"task-{uuid.uuid4().hex}")
     """It says nothing of what the task reads: it is in logs and on dashboards."""
     given_up: SchedulerError | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from jobs.limits import Limits
 from pcap2arrow.errors import SchedulerError, UsageError
 
 _LOOPBACK = "127.0.0.1"
+PATIENCE = {"pcap2arrow.reached-within": "2 minutes", "distributed.comm.timeouts.connect": "30s"}
+"""Settings of a cluster that we started: it is there, however long a busy machine takes to answer."""
+
 _NO_ROUTES: dict[str, list[str]] = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
@@ -49,6 +53,7 @@ def local_cluster(
                 dashboard_address=address,
                 scheduler_kwargs={"dashboard": tell_dashboard is not None},
                 silence_logs=log_level(),
+                env=dict(os.environ),  # as it is now: the server that makes processes may be older
             )
         except (OSError, RuntimeError) as error:
             raise SchedulerError(f"can't start a cluster on this machine: {error}") from error

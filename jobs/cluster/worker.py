@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
-import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
 
-from distributed import get_worker
+from distributed import Worker, get_worker
 
-from jobs.isolation import Isolation
+from jobs.isolation import Isolation, failed
 from jobs.limits import Limits
+from pcap2arrow.errors import Pcap2ArrowError
 
-_T = TypeVar("_T")
+_MOST_TOLD = 32 << 10
+"""Octets of an answer that is told: schedulers keep the last thousand."""
 
-_of_threads: dict[tuple[int, Limits], Isolation] = {}
+_idle: defaultdict[tuple[Limits, int], list[Isolation]] = defaultdict(list)
 
 
-def run_task(task: Callable[[], _T], limits: Limits) -> _T:
-    """Run a task in a process beside that of the worker, which it can't take down; each thread has one of its own.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A pickled task that may take so many ``seconds`` and ``limits``; its answer is told as an event of ``topic``."""
 
-    Raises QuarantineError where the task kills it again and again, or passes the limits; the memory is what the worker
-    may have.
+    key: str
+    task: bytes
+    seconds: float | None
+    limits: Limits
+    topic: str
+
+    def __dask_tokenize__(self) -> str:
+        """What Dask tells orders apart by, without a look at all that is in them."""
+        return self.key
+
+
+async def run_task(order: Order) -> bytes | None:
+    """Run a task in a process beside that of the worker, which it can't take down; the worker keeps the process.
+
+    Its answer (see :func:`~jobs.isolation.value_of`) is told the scheduler with the same message that tells that the
+    task has ended: a worker that is lost later takes nothing finished with it, and nobody has to fetch the result.
+    Only of a large one, the answer is the result of the task.
     """
-    mine = threading.get_ident(), limits
-    if mine not in _of_threads:
-        _of_threads[mine] = Isolation(limits, _room(limits))
-        atexit.register(_of_threads[mine].close)
-    return _of_threads[mine].run(task)
-
-
-def _room(limits: Limits) -> int:
     worker = get_worker()
+    run = partial(_answer, order, _room(worker, order.limits))
+    answer = await asyncio.get_running_loop().run_in_executor(worker.executors["default"], run)
+    if len(answer) > _MOST_TOLD:
+        return answer
+    worker.log_event(order.topic, [order.key, answer])
+    return None
+
+
+def _answer(order: Order, memory: int) -> bytes:
+    idle = _idle[order.limits, memory]
+    try:
+        isolation = idle.pop()
+    except IndexError:
+        isolation = Isolation(order.limits, memory)
+        atexit.register(isolation.close)
+    try:
+        return isolation.answer(order.task, order.seconds)
+    except Pcap2ArrowError as error:
+        return failed(error)
+    finally:
+        idle.append(isolation)
+
+
+def _room(worker: Worker, limits: Limits) -> int:
+    """Octets of memory that a task may take: of what the worker may have, an even share for each thread."""
     share: int | None = worker.memory_manager.memory_limit
     if limits.memory is not None or share is None:
         return limits.room(worker.state.nthreads)

@@ -308,12 +308,18 @@ def _open_lz4(file: IO[bytes]) -> _Stream:
     return stream
 
 
+class _MembersError(Exception):
+    """An archive does not say which capture is meant."""
+
+
 def _open_zip(file: IO[bytes]) -> _Stream:
-    """The one file of an archive."""
+    """The one file of an archive.  Raises _MembersError where it has none, or several."""
     archive = zipfile.ZipFile(_Seekable(cast("_Sequential", file)))
     members = [each for each in archive.infolist() if not each.is_dir()]
     if len(members) != 1:
-        raise ValueError(f"{len(members)} files, not one")
+        raise _MembersError(
+            f"expected a zip archive of one file, found one of {len(members)}: unpack it first"
+        )
     return cast("_Stream", archive.open(members[0]))
 
 
@@ -412,6 +418,8 @@ def _decompress(stored: _Octets, compression: str, target: IO[bytes], name: str)
                 raise LimitError(
                     f"{name}: {file.position} octets of {compression} grow more than {MAX_RATIO} times"
                 )
+    except _MembersError as error:
+        raise SourceError(f"{name}: {error}") from None
     except _errors_of(compression) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -440,15 +448,17 @@ def peek_stored(path: str, length: int = 16) -> bytes:
 def peek(path: str, length: int = 16) -> bytes:
     """The first octets of a capture, of a compressed one those inside; as many as there are.
 
-    Raises SourceError where the file can't be opened.
+    Raises SourceError where the file can't be opened, or is an archive of several.
     """
     with _open_stored(path, None) as stored:
         head = Source(path, stored).read(0, max(length, 6))
         compression = compression_of(head)
         if compression is None:
             return head[:length]
-        stream = _COMPRESSIONS[compression][1](_Sequential(stored))  # type: ignore[arg-type]
         try:
+            stream = _COMPRESSIONS[compression][1](_Sequential(stored))  # type: ignore[arg-type]
             return stream.read1(length)[:length]
+        except _MembersError as error:
+            raise SourceError(f"{path}: {error}") from None
         except _errors_of(compression):
             return b""

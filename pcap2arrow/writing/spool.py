@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import ExportError
+from pcap2arrow.tasks import NamedTask
 from pcap2arrow.writing.packets import Packets
 from pcap2arrow.writing.pieces import Octets, joined
 from pcap2arrow.writing.reader import TableReader
@@ -27,28 +28,15 @@ _CHOSEN = "for "  # and the number of a capture to write
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """Calls ``run``, which reads so many ``octets`` of the capture of that name (None: not known how many)."""
-
-    name: str
-    octets: int | None
-    run: Callable[[], Any]
-
-    def __call__(self) -> Any:
-        """Run."""
-        return self.run()
-
-
-@dataclass(frozen=True, slots=True)
 class Spool:
     """Runs tasks, and gives their results in order; what they read is in a ``folder`` that all of them reach."""
 
-    run: Callable[[Iterable[Task]], Iterator[Any]]
+    run: Callable[[Iterable[NamedTask]], Iterator[Any]]
     folder: str
 
     def traits(self, captures: Sequence[Slice]) -> list[Traits]:
         """What the packets of captures add up to, a task for each."""
-        return list(self.run(Task(_name(each), each.reader.size, each.traits) for each in captures))
+        return list(self.run(NamedTask(_name(each), each.traits, each.reader.size) for each in captures))
 
     def read(
         self, captures: Sequence[Slice], numbers: Sequence[NDArray[np.int64]], wanted: Sequence[Wanted]
@@ -61,7 +49,9 @@ class Spool:
         places = [(place, part) for place, parts in enumerate(shares) for part in range(len(parts))]
         asked = [replace(each, read=unmetered) for each in wanted]
         tasks = [
-            Task(_name(share), share.reader.size, _Share(share, numbers[at], asked[at], self._path(at, part)))
+            NamedTask(
+                _name(share), _Share(share, numbers[at], asked[at], self._path(at, part)), share.reader.size
+            )
             for at, part in places
             for share in [shares[at][part]]
         ]

@@ -10,11 +10,12 @@ from typing import Any
 
 from pcap2arrow.errors import ExportError, Pcap2ArrowError, UsageError
 from pcap2arrow.savefile.source import open_source
+from pcap2arrow.tasks import NamedTask
 from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.original import rebuild
 from pcap2arrow.writing.progress import Meter, Watch
 from pcap2arrow.writing.reader import FileReader, Reader, TableReader
-from pcap2arrow.writing.spool import Spool, Task
+from pcap2arrow.writing.spool import Spool
 from pcap2arrow.writing.target import STANDARD_OUTPUT, ExportReport, Target, open_target, write_octets
 
 _COPY_STEP = 4 << 20
@@ -46,7 +47,7 @@ def export_originals(
 def _export_folder(readers: list[Reader], folder: Path, watch: Watch, spool: Spool | None) -> ExportReport:
     place = folder if spool is None else folder.absolute()
     tasks = [
-        Task(name, reader.size, _Original(reader, name, place))
+        NamedTask(name, _Original(reader, name, place), reader.size)
         for reader in readers
         for name in _names(reader)
     ]

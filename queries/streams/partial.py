@@ -29,6 +29,9 @@ from queries.streams.tables import naming_columns
 Ints = NDArray[np.int64]
 
 STREAMS, SEGMENTS, GAPS, OCTETS, HTTP = "streams", "segments", "gaps", "octets", "http"
+MANY = 1 << 28
+"""Octets that are missing, or that a file system takes for files: it is worth a word."""
+
 _KEYS, _NAMING = "keys", "naming"
 _ORDER = (TURN, PLACE, "frame_number")
 _REPEATED = {"capture_id", "src", "dst", "closed"}
@@ -42,8 +45,9 @@ _WRITTEN_OCTETS = 32 << 20
 class Partial:
     """Tables of a bucket with so many ``streams``, in files that begin with ``stem``; what they say in all.
 
-    ``contradictory`` are streams of which the table does not know yet that they contradict themselves.  ``warnings``
-    are of what was looked for in streams.
+    ``gaps`` is how many there are where more octets are missing than :data:`MANY`, else 0.  ``contradictory`` are
+    streams of which the table does not know yet that they contradict themselves.  ``warnings`` are of what was looked
+    for in streams.
     """
 
     stem: str
@@ -52,6 +56,7 @@ class Partial:
     octets: int = 0
     missing: int = 0
     conflicts: int = 0
+    gaps: int = 0
     contradictory: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -85,6 +90,7 @@ def write_partial(
         int(streams["octets"].sum()),
         int(streams["missing"].sum()),
         int(streams["conflict"].sum()),
+        len(bucket.gaps_table()) if streams["missing"].sum() > MANY else 0,
     )
     written = {STREAMS: lambda: streams, SEGMENTS: bucket.segments_table, GAPS: bucket.gaps_table}
     keys = _order_columns(bucket, bucket.followed.streams.first).with_columns(

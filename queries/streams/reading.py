@@ -117,7 +117,8 @@ class Reading:
 class Part:
     """Packets of one capture: frames of them, when it is called; ``octets`` says how many it is read from, about.
 
-    The octets of what has to be decompressed first are not known: None.  ``rows`` is how many packets they are, about.
+    The octets of what has to be decompressed first are not known: None.  ``rows`` is how many packets they are, about,
+    and ``name`` the capture's.
     The one that ``is_last`` is what fragments in all others make: its reading has to have read these, or to have been
     given the fragments that others held.  ``source`` reads octets of its packets once more (None: that can't be).
     """
@@ -128,6 +129,7 @@ class Part:
     rows: int = 0
     source: Source | None = None
     is_last: bool = False
+    name: str = ""
 
     def __call__(self) -> Iterator[pl.DataFrame]:
         """Its frames, as they are read."""
@@ -209,6 +211,7 @@ def _of_live(
             file.octets * _EXPANDS,
             file.rows,
             partial(of_file, dataset, file),
+            name=capture.name,
         )
 
 
@@ -293,12 +296,14 @@ def _of_input(found: Input, number: int, reading: Reading, units: Units) -> Iter
     for unit in planned:
         size = unit.end - unit.begin.offset
         again = partial(of_capture, found, before)
-        yield Part(partial(_of_capture, found, before, unit, number), reading, size, unit.packets, again)
+        frames = partial(_of_capture, found, before, unit, number)
+        yield Part(frames, reading, size, unit.packets, again, name=found.name)
     if not planned:
         stored = stored_octets(found)
         rows = (stored or 0) // _OCTETS_OF_A_RECORD
         source = None if stored is None else partial(of_capture, found, before)
-        yield Part(partial(_of_capture, found, before, None, number), reading, stored, rows, source)
+        frames = partial(_of_capture, found, before, None, number)
+        yield Part(frames, reading, stored, rows, source, name=found.name)
 
 
 def stored_octets(found: Input) -> int | None:

@@ -95,7 +95,7 @@ def main() -> None:
             run(Command(ours("convert", capture, "-o", dataset)))
             medians = measure(commands(folder, capture, dataset), options.pairs)
             results = figures(medians)
-            unit = medians["convert dask 1"].cpu / max(size_of(capture) / _UNIT, 1)
+            unit = medians["convert processes 1"].cpu / max(size_of(capture) / _UNIT, 1)
     for scheduler in SCHEDULERS:
         cost, own = seconds_per_unit(scheduler, options.units)
         results.append(Figure(f"{scheduler}: a unit of {options.units}", cost * 1000, "ms", 5))
