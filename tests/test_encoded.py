@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_a_full_temporary_folder_is_told_of(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "_ROOM", 0)
-    monkeypatch.setattr(waiting.tempfile, "tempdir", "/dev/full")  # no folder at all
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/full")  # no folder at all
     with pytest.raises(ExportError, match="/dev/full"):
         pcap2arrow.export([dataset], tmp_path / "out")
     assert not (tmp_path / "out").exists()
