@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import subprocess
 import tempfile
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,12 @@ import pytest
 import pcap2arrow
 from pcap2arrow.errors import ExportError
 from pcap2arrow.times import TimeRange
-from pcap2arrow.writing import direct, encoded, waiting
+from pcap2arrow.writing import direct, encoded, reader, waiting
 from pcap2arrow.writing.arrangement import Arrangement
 from pcap2arrow.writing.duplicates import Recent
 from pcap2arrow.writing.encoded import Encoded
 from pcap2arrow.writing.formats import Format
+from pcap2arrow.writing.packets import Packets
 from tests.blocks import pcap_header, pcap_record
 from tests.conftest import CorpusCapture
 from tests.oracles.reader import whole_packets
@@ -138,6 +141,25 @@ def test_datasets_merge_alike_in_memory_and_by_files(
     ]
     assert (tmp_path / "dataset").read_bytes() == (tmp_path / "captures").read_bytes()
     assert reports[0].packets == reports[1].packets and 0 < (reports[0].packets or 0) < 3500
+
+
+def test_a_unit_that_waits_in_a_file_takes_no_memory(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = reader.packets_of_table
+    units: list[weakref.ref[object]] = []
+    still_held = []
+
+    def noted(*words: Any) -> Packets:
+        still_held.append(sum(unit() is not None for unit in units))
+        packets = read(*words)
+        units.append(weakref.ref(packets.header.start))
+        return packets
+
+    monkeypatch.setattr(waiting, "_ROOM", 0)
+    monkeypatch.setattr(reader, "packets_of_table", noted)
+    pcap2arrow.export([dataset], tmp_path / "out")
+    assert still_held == [0] * 5
 
 
 def test_a_full_temporary_folder_is_told_of(

@@ -113,12 +113,16 @@ class _Open(Generic[_Batch]):
 
 
 def first(batches: Iterator[_Batch], limit: int | None) -> Iterator[_Batch]:
-    """The first so many packets, behind which nothing is asked for; None takes all."""
+    """The first so many packets, behind which nothing is asked for; None takes all, and holds none of them."""
+    return batches if limit is None else _first(batches, limit)
+
+
+def _first(batches: Iterator[_Batch], limit: int) -> Iterator[_Batch]:
     for batch in batches:
-        if limit is not None and len(batch) >= limit:
+        if len(batch) >= limit:
             yield batch.take(slice(limit))
             return
-        limit = None if limit is None else limit - len(batch)
+        limit -= len(batch)
         yield batch
 
 

@@ -15,7 +15,7 @@ from pcap2arrow.errors import ExportError
 from pcap2arrow.writing.encoded import Encoded
 from pcap2arrow.writing.packets import Packets
 
-_ROOM = 128 << 20
+_ROOM = 64 << 20
 _SLOT = 1 << 32  # octets of the file from one slot to the next: most of them are a hole
 
 
@@ -30,7 +30,7 @@ class _Place:
 
 
 class WaitingRoom:
-    """Holds records of many units at once, of which memory takes 128 MiB; a context, at whose end nothing is left.
+    """Holds records of many units at once, of which memory takes 64 MiB; a context, at whose end nothing is left.
 
     The file has a slot for each unit that does not fit, which serves the next one afterwards.
     """
