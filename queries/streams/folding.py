@@ -68,6 +68,10 @@ class _LongTracker(Tracker):
         self._begun += 1
         return track
 
+    def _covered(self, track: Track) -> Covered:
+        assert track.seen is not None  # noted from the first on, for what was written is let go of
+        return track.seen
+
     def _has(self, track: Track, start: int, row: int, length: int) -> bool:
         assert isinstance(track, LongTrack)
         return self._repeats(track, row)

@@ -6,6 +6,7 @@ before that have places below 0.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -62,7 +63,7 @@ class Track:
     content: Pieces | None = None
 
 
-class Tracker:
+class Tracker(ABC):
     """Follows flows, packet by packet, each flow's in their order; rows are numbers that ascend with its packets.
 
     ``saves`` tells how many streams of other flows ended before a row; only ``as_tcpflow`` asks.  ``tracks`` are the
@@ -80,13 +81,13 @@ class Tracker:
         self._saved = 0
         self._to_look_at = _LOOKED_AT
 
+    @abstractmethod
     def _covered(self, track: Track) -> Covered:
-        """The places of all that was stored, kept or not."""
-        raise NotImplementedError
+        """The places of all that was stored, kept or not; asked for once, of a stream that has not noted them."""
 
+    @abstractmethod
     def _has(self, track: Track, start: int, row: int, length: int) -> bool:
         """Whether a stream that ended has at that place what a packet carried; for tcpflow a hole has zeros."""
-        raise NotImplementedError
 
     def step(self, flow: int, row: int, seq: int, flags: int, length: int) -> None:
         """Follow a flow by one packet more; such as say nothing (no octets, SYN, FIN or RST) may be left out."""
