@@ -10,7 +10,6 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-_AT_ONCE = 2
 _WAITING_ROWS = 1 << 18
 """Packets that may wait before their turn, so that many small captures are merged at once."""
 
@@ -58,23 +57,30 @@ class _Open(Generic[_Batch]):
     executor: Executor
     packets: _Batch | None = None
     _coming: Future[_Batch | None] | None = None
+    _usual: int = 0
 
     def begin(self) -> None:
         """Have the first batch, and the second one made."""
-        self.packets = self._next()
-        self._coming = self.executor.submit(self._next)
+        self._add(self._next())
 
     def refill(self) -> None:
-        """Have at least half a batch, so that few steps take many packets."""
-        while (following := self.following) is not None and 2 * self.rows < len(following):
-            waiting = self.packets
-            self.packets = following if waiting is None else type(following).concat([waiting, following])
-            self._coming = self.executor.submit(self._next)
+        """Have at least half a batch, so that few steps take many packets; wait for no batch that is not needed."""
+        while self._coming is not None and 2 * self.rows < max(self._usual, 1):
+            self._add(self._coming.result())
+
+    def _add(self, following: _Batch | None) -> None:
+        if following is None:
+            self._coming = None
+            return
+        waiting = self.packets
+        self.packets = following if waiting is None else type(following).concat([waiting, following])
+        self._usual = len(following)
+        self._coming = self.executor.submit(self._next)
 
     @property
-    def following(self) -> _Batch | None:
-        """The batch that follows, None after the last."""
-        return None if self._coming is None else self._coming.result()
+    def goes_on(self) -> bool:
+        """Whether packets may follow those that wait."""
+        return self._coming is not None and not (self._coming.done() and self._coming.result() is None)
 
     def _next(self) -> _Batch | None:
         return next((batch for batch in self.batches if len(batch)), None)
@@ -134,7 +140,7 @@ def merge(runs: Sequence[Run[_Batch]]) -> Iterator[_Batch]:
     if len(runs) == 1:
         yield from runs[0].batches
         return
-    with ThreadPoolExecutor(_AT_ONCE) as executor:
+    with ThreadPoolExecutor(1) as executor:  # a second reader would hold Python's lock as often as the first
         yield from _merge(runs, executor)
 
 
@@ -149,7 +155,7 @@ def _merge(runs: Sequence[Run[_Batch]], executor: Executor) -> Iterator[_Batch]:
         if not begun:
             continue
         begun.sort(key=lambda run: run.place)
-        horizon = min((run.last for run in begun if run.following is not None), default=None)
+        horizon = min((run.last for run in begun if run.goes_on), default=None)
         if later:
             before_later = runs[later[-1]].bound - 1, len(runs)
             horizon = before_later if horizon is None else min(horizon, before_later)
