@@ -34,7 +34,7 @@ Order = Literal["merged", "concat", "concat-newer"]
 
 _FARTHEST = 100 * 366 * 86400 * 10**9  # so that sums with times of captures fit 64 bits
 _MANY = 64
-_OCTETS_AT_ONCE, _LEAST_WINDOW = 32 << 20, 1 << 19  # longer, since boundaries are searched for in each
+_OCTETS_AT_ONCE, _LEAST_WINDOW = 48 << 20, 1 << 19  # longer, since boundaries are searched for in each
 _OCTETS_OF_MANY, _LEAST_OF_MANY = 256 << 20, 1 << 16
 
 

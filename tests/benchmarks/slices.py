@@ -41,7 +41,7 @@ from measure import (
 )
 
 PARTS = 8
-_MEMORY = 512e6
+_MEMORY = 700e6
 INSIDE = """
 import json, sys, time
 import polars
