@@ -17,6 +17,7 @@ from typing import BinaryIO
 from pcap2arrow.dataset.change import plan_removal
 from pcap2arrow.dataset.checkpoint import decode_checkpoint, encode_checkpoint
 from pcap2arrow.dataset.entry import Entry, decode_entry, encode_entry
+from pcap2arrow.dataset.recent import Recent
 from pcap2arrow.dataset.snapshot import Change, Snapshot, check_path
 from pcap2arrow.dataset.store import OutputFile, Store, create, open_store, probe
 from pcap2arrow.errors import ConflictError, DatasetError
@@ -74,7 +75,7 @@ class Dataset:
     """A dataset that is open; made by :func:`open_dataset` and :func:`create_dataset`.
 
     It can be pickled for workers, and used by several threads.  It remembers the newest version that it has
-    seen, so that the next look at the log only reads what has come since.
+    seen, so that the next look at the log only reads what has come since; ``recent`` is what was last read of files.
     """
 
     checkpoint_every = 100
@@ -83,6 +84,7 @@ class Dataset:
     def __init__(self, store: Store, settings: Mapping[str, str]) -> None:
         self.store = store
         self.settings = settings
+        self.recent = Recent()
         self._newest: Snapshot | None = None
         self._checkpointed = 0
 

@@ -39,4 +39,7 @@ def packets_in(dataset: Dataset, file: DataFile, times: TimeRange) -> NDArray[np
         return np.ones(file.rows, np.bool_)
     if not file_meets(file, times):
         return np.zeros(file.rows, np.bool_)
-    return times.which(*values(read_file(dataset, file, columns=["time"])["time"]))
+    return dataset.recent.get(
+        (file.path, file.stretch, times),
+        lambda: times.which(*values(read_file(dataset, file, columns=["time"])["time"])),
+    )

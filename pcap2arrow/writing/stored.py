@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 def capture_row(dataset: Dataset, capture: LiveCapture) -> dict[str, Any]:
     """The capture's row of the captures table; times as integers, in nanoseconds since 1970."""
     (file,) = [file for file in capture.files if file.table == "captures"]
+    return dataset.recent.get((file.path, file.stretch), lambda: _read_row(dataset, file))
+
+
+def _read_row(dataset: Dataset, file: DataFile) -> dict[str, Any]:
     (batch,) = read_file(dataset, file).combine_chunks().to_batches()
     columns = [c.view(pa.int64()) if pa.types.is_timestamp(c.type) else c for c in batch.columns]
     return {name: column[0].as_py() for name, column in zip(batch.schema.names, columns, strict=True)}
