@@ -174,18 +174,20 @@ def _walk_lanes(data: Octets, guesses: Positions, limit: int, size: int, framing
     window = np.ndarray((len(data) - skip - 3,), dtype="V4", buffer=data, offset=skip, strides=(1,))
     word = np.dtype(framing.order + "u4")
     at, stop = guesses, np.append(guesses[1:], limit)
-    least = framing.min_length - framing.length_more
+    more, least = np.int64(framing.length_more), framing.min_length - framing.length_more
     found: list[Positions] = []
     while len(at):
         steps = np.empty((_STEPS + 1, len(at)), dtype=np.int64)
-        steps[0] = at
-        for k in range(_STEPS):
-            length = window[steps[k]].view(word)
+        steps[0] = here = at
+        last = stop - more
+        for following in steps[1:]:
+            following[:] = window[here].view(word)  # all else is done in place, with numbers of one type
             if least > 0:
-                length = np.maximum(length, least)
-            np.add(length, steps[k], out=steps[k + 1])
-            steps[k + 1] += framing.length_more
-            np.minimum(steps[k + 1], stop, out=steps[k + 1])
+                np.maximum(following, least, out=following)
+            following += here
+            np.minimum(following, last, out=following)
+            following += more
+            here = following
         found.append(steps[:-1][steps[:-1] < stop])
         going = np.flatnonzero(steps[-1] < stop)
         at, stop = steps[-1, going], stop[going]
