@@ -76,7 +76,7 @@ def test_captures_that_kill_their_workers_cost_only_themselves(
         SMALL,
         scheduler=scheduler,
         workers=2,
-        limits=Limits(seconds=5, memory=1 << 29),
+        limits=Limits(seconds=10, memory=1 << 29),
     )
     assert {capture.name for capture in report.captures if capture.status == "converted"} == set(good)
     assert live_files(tmp_path / "dataset") == live_files(tmp_path / "expected")
@@ -85,7 +85,7 @@ def test_captures_that_kill_their_workers_cost_only_themselves(
         "crash.pcap": f"its worker died {ATTEMPTS} times: SIGSEGV",
         "leave.pcap": f"its worker died {ATTEMPTS} times: exit code 3",
         "eat.pcap": "its worker was stopped: it took more than 536,870,912 octets of memory",
-        "loop.pcap": "its worker was stopped: it ran for more than 5 s",
+        "loop.pcap": "its worker was stopped: it ran for more than 10 s",
     }
     assert reasons.keys() == ends.keys()
     for name, end in ends.items():
