@@ -4,21 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import polars as pl
 
 from pcap2arrow.errors import DatasetError, FormatError, LimitError, SourceError
 from queries.flows.buckets import Parting
 from queries.flows.connections import summed
+from queries.flows.folding import Folding
 from queries.flows.packets import by_connection, flow_columns
 from queries.select import Tally
+from queries.streams.packets import least_of
 from queries.streams.reading import Part, Reading
+from queries.streams.spill import in_time_order
 
-Held = str | pl.DataFrame
+Frame = str | pl.DataFrame
 """A frame, or the file of one."""
 
 _TOGETHER = 1 << 17
 """Packets that are parted at once, or more: those of a bucket cost as much as thousands of them."""
+
+_MOST_ROWS = 1 << 16
+"""Packets that are held together, at most."""
+
+_SHARE = 4
+"""What part of the packets that memory has room for are summed up at once of connections it has no room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """So many packets of one bucket; ``least`` is where the first of them stands in the order of the whole."""
+
+    rows: int
+    least: tuple[int, int, int]
+    frame: Frame
+
+    def read(self) -> pl.DataFrame:
+        """The packets."""
+        return pl.read_ipc(self.frame) if isinstance(self.frame, str) else self.frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +49,7 @@ class Read:
     """Packets by bucket, fragments that are held back, what was wrong in sources, and what a filter saw of them."""
 
     packets: tuple[tuple[int, Held], ...]
-    fragments: tuple[Held, ...]
+    fragments: tuple[Frame, ...]
     errors: tuple[str, ...]
     notices: tuple[str, ...]
     tally: Tally | None
@@ -38,13 +61,16 @@ def read_packets(
     """The packets of some parts, in memory or in files whose names begin with ``path``."""
     reading = begin()
     found: list[tuple[int, Held]] = []
+    numbers = count()
     waiting: list[pl.DataFrame] = []
 
     def part_waiting() -> None:
         together = pl.concat(waiting)
         waiting.clear()
         for bucket, packets in parting.of(flow_columns(together)) if len(together) else ():
-            found.append((bucket, _held(packets, path, len(found))))
+            for first in range(0, len(packets), _MOST_ROWS):
+                some = packets[first : first + _MOST_ROWS]
+                found.append((bucket, Held(len(some), least_of(some), _kept(some, path, next(numbers)))))
 
     for part in parts:
         try:
@@ -57,22 +83,30 @@ def read_packets(
     if waiting:
         part_waiting()
     released = () if reading.fragments is None else reading.fragments.release()
-    fragments = tuple(_held(each, path, len(found) + more) for more, each in enumerate(released))
+    fragments = tuple(_kept(each, path, next(numbers)) for each in released)
     tally = None if reading.selection is None else reading.selection.tally
     return Read(tuple(found), fragments, tuple(reading.errors), tuple(reading.warnings), tally)
 
 
-def sum_up(packets: Sequence[Held]) -> pl.DataFrame:
-    """The connections of a bucket; see :func:`~queries.flows.connections.summed`."""
-    return summed(by_connection(pl.concat([*frames(packets)])))
+def sum_up(packets: Sequence[Held], most: int) -> pl.DataFrame:
+    """The connections of a bucket; see :func:`~queries.flows.connections.summed`.
+
+    Of more than ``most`` packets not all are in memory at once: they are followed in the order of time.
+    """
+    if sum(held.rows for held in packets) <= most:
+        return summed(by_connection(pl.concat([held.read() for held in packets])))
+    folding = Folding()
+    for frame in in_time_order(packets, Held.read, max(most // _SHARE, 1)):
+        folding.take(frame)
+    return folding.finish()
 
 
-def frames(held: Sequence[Held]) -> Iterator[pl.DataFrame]:
+def frames(fragments: Sequence[Frame]) -> Iterator[pl.DataFrame]:
     """The frames themselves."""
-    return (pl.read_ipc(each) if isinstance(each, str) else each for each in held)
+    return (pl.read_ipc(each) if isinstance(each, str) else each for each in fragments)
 
 
-def _held(frame: pl.DataFrame, path: str | None, number: int) -> Held:
+def _kept(frame: pl.DataFrame, path: str | None, number: int) -> Frame:
     if path is None:
         return frame
     file = f"{path}.{number}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from jobs.flow_tasks import Held, Read
+    from jobs.flow_tasks import Read
     from queries.filters.compiled import Filter
     from queries.streams.reading import Part, Reading
 
@@ -38,6 +38,9 @@ _SHARE = 4
 
 _ROW = 150
 """Octets of what connections are made of, for each packet, about."""
+
+_SUMMED = 256
+"""Octets of memory that it takes to sum connections up, for each packet, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class _Job:
 
     def run(self) -> Flows:
         from jobs.count import checked_filter
-        from jobs.flow_tasks import sum_up
+        from jobs.flow_tasks import Held, sum_up
         from jobs.rounds import name_lost, units
         from queries.flows.connections import connections_table
         from queries.flows.packets import COLUMNS, is_flow
@@ -127,11 +130,12 @@ class _Job:
             *checked_filter(self.chosen, [read.tally for read in done]),
             *(each for read in done for each in read.notices),
         )
-        buckets: dict[int, list[Held]] = {0: [_none()]}
+        buckets: dict[int, list[Held]] = {0: [Held(0, (0, 0, 0), _none())]}
         for bucket, held in (packets for read in done for packets in read.packets):
             buckets.setdefault(bucket, []).append(held)
+        most = self.sizes.memory // _SUMMED
         tasks = [
-            NamedTask(f"connections of bucket {bucket}", partial(sum_up, held))
+            NamedTask(f"connections of bucket {bucket}", partial(sum_up, held, most))
             for bucket, held in buckets.items()
         ]
         table = connections_table(run_all(self.executor, self.workers, tasks, lost=name_lost))

@@ -8,9 +8,9 @@ import polars as pl
 
 from pcap2arrow.reading.text import text
 from queries.flows.community import community_ids
-from queries.flows.history import histories
+from queries.flows.history import closed_windows, counted, histories, of_flags
 from queries.flows.packets import ICMP, ICMPV6, TCP, UDP, FlowPackets
-from queries.flows.sequences import counted, placed_segments
+from queries.flows.sequences import WAY, acknowledged, gap_rows, octets, placed_segments
 from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
 
 PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
@@ -38,33 +38,54 @@ def connections_table(groups: Iterable[pl.DataFrame]) -> pl.DataFrame:
 
 def summed(packets: FlowPackets) -> pl.DataFrame:
     """A row per connection of a group, with what else tells its place and state."""
-    table = _with_direction(packets)
-    sums = table.group_by("connection", maintain_order=True).agg(
-        pl.col("ip_version", "l4_proto", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port").first(),
-        pl.col("orig_back").first(),
-        pl.col("time").first().alias("ts"),
-        pl.col("time").max().alias("last_time"),
-        pl.col(TURN, PLACE, "frame_number").first(),
-        *(each for side in _DIRECTIONS for each in _sums(side)),
-        *_flag_sums(),
-        _handshake().alias("handshake_rtt"),
-    )
+    table = with_direction(packets)
+    sums = table.group_by("connection", maintain_order=True).agg(*firsts(), *totals())
     placed = placed_segments(table)
-    return _with_octets(sums, counted(placed)).join(histories(table, placed), on="connection", how="left")
+    ways = placed.lazy().filter(pl.col("gap") > 0).select("connection", ~pl.col("orig")).unique()
+    acks = acknowledged(table.lazy().join(ways, on=WAY, how="semi", maintain_order="left"))
+    letters = pl.concat([
+        of_flags(table),
+        counted("W", closed_windows(table)),
+        counted("T", placed.lazy().filter("repeated").select(*WAY, "row")),
+        counted("G", gap_rows(placed.lazy(), acks).lazy()),
+    ])  # fmt: skip
+    return with_octets(sums, octets(placed)).join(histories(letters), on="connection", how="left")
 
 
-def _with_direction(packets: FlowPackets) -> pl.DataFrame:
+def with_direction(packets: FlowPackets) -> pl.DataFrame:
     """The packets with their connection, and whether they are from its originator."""
     table = packets.table.with_columns(pl.Series("connection", packets.connection))
-    first_is_answer = (pl.col("tcp_flags").first() & (SYN | ACK)) == (SYN | ACK)
-    orig_back = (pl.col("back").first() ^ ((pl.col("l4_proto").first() == TCP) & first_is_answer)).over(
-        "connection"
-    )
     return (
-        table.with_columns(orig_back.alias("orig_back"))
+        table.with_columns(orig_back=first_back().over("connection"))
         .with_columns(orig=pl.col("back") == pl.col("orig_back"))
         .with_row_index("row")
     )
+
+
+def first_back() -> pl.Expr:
+    """Of a connection's packets: whether its originator is the greater of the two endpoints."""
+    first_is_answer = (pl.col("tcp_flags").first() & (SYN | ACK)) == (SYN | ACK)
+    return pl.col("back").first() ^ ((pl.col("l4_proto").first() == TCP) & first_is_answer)
+
+
+def firsts() -> list[pl.Expr]:
+    """What the first packets of a connection say of it: those of each kind, in their order."""
+    return [
+        pl.col("ip_version", "l4_proto", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port").first(),
+        pl.col("orig_back").first(),
+        pl.col("time").first().alias("ts"),
+        pl.col(TURN, PLACE, "frame_number").first(),
+        _handshake().alias("handshake_rtt"),
+    ]
+
+
+def totals() -> list[pl.Expr]:
+    """What all packets of a connection say together."""
+    return [
+        pl.col("time").max().alias("last_time"),
+        *(each for side in _DIRECTIONS for each in _sums(side)),
+        *_flag_sums(),
+    ]
 
 
 def _from(side: str) -> pl.Expr:
@@ -99,14 +120,26 @@ def _flag_sums() -> list[pl.Expr]:
 
 
 def _handshake() -> pl.Expr:
+    begin, _, end = _handshake_packets()
+    return pl.col("time").filter(end).first() - pl.col("time").filter(begin).first()
+
+
+def _handshake_packets() -> tuple[pl.Expr, pl.Expr, pl.Expr]:
+    """Which of a connection's packets may be SYN, its answer, and the ACK after that."""
     flags, mine = pl.col("tcp_flags"), pl.col("orig")
-    answered = ((flags & (SYN | ACK) == (SYN | ACK)) & ~mine).cum_sum() > 0
-    last = pl.col("time").filter(mine & answered & (flags & (SYN | ACK | RST) == ACK)).first()
-    first = pl.col("time").filter(mine & (flags & (SYN | ACK) == SYN)).first()
-    return last - first
+    answer = (flags & (SYN | ACK) == (SYN | ACK)) & ~mine
+    end = mine & (answer.cum_sum() > 0) & (flags & (SYN | ACK | RST) == ACK)
+    return mine & (flags & (SYN | ACK) == SYN), answer, end
 
 
-def _with_octets(sums: pl.DataFrame, sequences: pl.DataFrame) -> pl.DataFrame:
+def is_first() -> pl.Expr:
+    """Which packets :func:`firsts` are made of: the first one of each kind."""
+    kinds = _handshake_packets()
+    of_kind = (kind & (kind.cum_sum() == 1) for kind in kinds)
+    return pl.any_horizontal(pl.int_range(pl.len()) == 0, *of_kind).over("connection")
+
+
+def with_octets(sums: pl.DataFrame, sequences: pl.DataFrame) -> pl.DataFrame:
     """Add what sequence numbers say of TCP; of other protocols payload is what was sent."""
     for side in _DIRECTIONS:
         of_side = sequences.filter(pl.col("orig") == (side == "orig")).select(

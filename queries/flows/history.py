@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from queries.flows.packets import TCP, UDP
-from queries.flows.sequences import WAY, gap_rows
+from queries.flows.sequences import WAY
 from queries.streams.packets import ACK, FIN, RST, SYN
 
 _FLIPPED = "^"
@@ -14,7 +14,7 @@ _LETTER, _WINDOW, _REPEATED, _ACKED_GAP, _GAP = range(5)
 """The order of what one packet tells: of gaps it may show one that it acknowledges, and one before it."""
 
 
-def histories(table: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
+def histories(letters: pl.LazyFrame) -> pl.DataFrame:
     """The ``history`` of each ``connection`` of TCP and UDP, as Zeek's documentation of conn.log has it.
 
     Letters are in capitals for the originator: ``S`` SYN, ``H`` SYN and ACK, ``F`` FIN, ``R`` RST, where their sequence
@@ -23,25 +23,39 @@ def histories(table: pl.DataFrame, placed: pl.DataFrame) -> pl.DataFrame:
     0, ``G`` a gap.  ``^`` comes first where the first packet was an answer.  There is no ``C``: checksums are not
     looked at.  Of UDP there is ``D``.
 
-    ``table`` has packets with ``connection``, ``orig``, and their ``row`` in it, ``placed`` what
-    :func:`~queries.flows.sequences.placed_segments` says of them.
+    ``letters`` are those of :func:`of_flags`, and of what is :func:`counted`.
     """
-    shown = table.lazy()
-    events = pl.concat([
-        _once(shown),
-        _changing(shown),
-        _counted(_closed_windows(shown), "W", _WINDOW),
-        _counted(placed.lazy().filter("repeated").select(*WAY, "row"), "T", _REPEATED),
-        _counted(gap_rows(table, placed).lazy(), "G", pl.when("acked").then(_ACKED_GAP).otherwise(_GAP)),
-    ])  # fmt: skip
     letter = pl.when("orig").then("letter").otherwise(pl.col("letter").str.to_lowercase())
     return (
-        pl.concat([events, _flipped(shown)])
-        .sort("connection", "row", "rank")
+        letters.sort("connection", "row", "rank")
         .group_by("connection", maintain_order=True)
         .agg(letter.str.join("").alias("history"))
         .collect()
     )
+
+
+def of_flags(table: pl.DataFrame) -> pl.LazyFrame:
+    """Letters that packets have for their flags, with :data:`WAY`, ``row`` and ``rank``.
+
+    ``table`` has packets with ``connection``, ``orig``, and their ``row`` in it.
+    """
+    shown = table.lazy()
+    return pl.concat([_once(shown), _changing(shown), _flipped(shown)])
+
+
+def counted(letter: str, found: pl.LazyFrame, before: pl.DataFrame | None = None) -> pl.LazyFrame:
+    """Letters of what counts the first, the tenth, the hundredth time, as those of :func:`of_flags`.
+
+    These are ``W`` of :func:`closed_windows`, ``T`` of segments sent again, or ``G`` of gaps, with whether the packet
+    that shows one has ``acked`` it.  ``before`` says of each way how many ``times`` there were before.
+    """
+    times = pl.int_range(1, pl.len() + 1).over(WAY)
+    if before is not None:
+        found = found.join(before.lazy(), on=WAY, how="left")
+        times += pl.col("times").fill_null(0)
+    of_gap = pl.when("acked").then(_ACKED_GAP).otherwise(_GAP) if letter == "G" else None
+    rank = of_gap if of_gap is not None else pl.lit(_WINDOW if letter == "W" else _REPEATED)
+    return found.sort("row").filter(times.is_in(_POWERS)).select(_event(letter, rank))
 
 
 def _bits() -> pl.Expr:
@@ -52,7 +66,7 @@ def _bits() -> pl.Expr:
 def _event(letter: str | pl.Expr, rank: int | pl.Expr) -> tuple[pl.Expr, ...]:
     named = pl.lit(letter) if isinstance(letter, str) else letter
     ranked = pl.lit(rank) if isinstance(rank, int) else rank
-    return *map(pl.col, WAY), pl.col("row"), ranked.alias("rank"), named.alias("letter")
+    return *map(pl.col, WAY), pl.col("row").cast(pl.Int64), ranked.alias("rank"), named.alias("letter")
 
 
 def _once(shown: pl.LazyFrame) -> pl.LazyFrame:
@@ -88,10 +102,10 @@ def _changing(shown: pl.LazyFrame) -> pl.LazyFrame:
     return found.filter(is_new.fill_null(True)).select(_event(pl.col("letter"), _LETTER))
 
 
-def _closed_windows(shown: pl.LazyFrame) -> pl.LazyFrame:
+def closed_windows(table: pl.DataFrame) -> pl.LazyFrame:
     """Windows of 0 that tell something: not those of SYN and RST, after a RST, or after the other side's FIN."""
     flags = pl.col("tcp_flags")
-    of_tcp = shown.filter(pl.col("l4_proto") == TCP)
+    of_tcp = table.lazy().filter(pl.col("l4_proto") == TCP)
     resets = of_tcp.filter(flags & RST != 0).group_by(WAY).agg(reset=pl.col("row").min())
     ends = (
         of_tcp.filter(flags & FIN != 0).group_by("connection", ~pl.col("orig")).agg(ended=pl.col("row").min())
@@ -102,12 +116,6 @@ def _closed_windows(shown: pl.LazyFrame) -> pl.LazyFrame:
         (pl.col("reset").is_null() | (pl.col("row") < pl.col("reset"))),
         (pl.col("ended").is_null() | (pl.col("row") < pl.col("ended"))),
     ).select(*WAY, "row")
-
-
-def _counted(found: pl.LazyFrame, letter: str, rank: int | pl.Expr) -> pl.LazyFrame:
-    """What counts the first, the tenth, the hundredth time."""
-    times = pl.int_range(1, pl.len() + 1).over(WAY)
-    return found.sort("row").filter(times.is_in(_POWERS)).select(_event(letter, rank))
 
 
 def _flipped(shown: pl.LazyFrame) -> pl.LazyFrame:

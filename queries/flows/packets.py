@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 from pcap2arrow.numbers import IPProtocol
 from queries.streams.packets import ACK, PLACE, SYN, TURN
+
+Ints = NDArray[np.int64]
 
 TCP, UDP, ICMP, ICMPV6 = (
     IPProtocol.TCP.value,
@@ -175,11 +179,17 @@ class FlowPackets:
 
 def by_connection(packets: pl.DataFrame) -> FlowPackets:
     """Packets of :func:`flow_columns`, grouped."""
+    ordered, starts = by_ends(packets)
+    starts |= _renewed(ordered, starts)
+    return FlowPackets(ordered, np.append(np.flatnonzero(starts), len(ordered)))
+
+
+def by_ends(packets: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
+    """Packets of :func:`flow_columns` by their endpoints, those of two in their order, and which of them come first."""
     ordered = packets.sort(*KEY, TURN, PLACE, "frame_number")
     starts = np.ones(len(ordered), np.bool_)
     starts[1:] = np.any([_changes(ordered[column].to_numpy()) for column in KEY], axis=0)
-    starts |= _renewed(ordered, starts)
-    return FlowPackets(ordered, np.append(np.flatnonzero(starts), len(ordered)))
+    return ordered, starts
 
 
 def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -199,26 +209,58 @@ def _renewed(ordered: pl.DataFrame, starts: NDArray[np.bool_]) -> NDArray[np.boo
     seq, ack, back = (ordered[column].to_numpy() for column in ("tcp_seq", "tcp_ack", "back"))
     for number in np.unique(pair[syn & ~starts]).tolist():
         of_pair = slice(int(bounds[number]), int(bounds[number + 1]))
-        rows = _renewals(seq[of_pair], ack[of_pair], flags[of_pair], back[of_pair])
+        rows = _renewals(seq[of_pair], ack[of_pair], flags[of_pair], back[of_pair], [None, None])
         renewed[of_pair.start + np.array(rows, np.int64)] = True
     return renewed
 
 
+Initial = list[int | None]
+"""The initial sequence numbers of the lesser endpoint and of the greater one, as far as they are known."""
+
+
+def renewals(ordered: pl.DataFrame, starts: NDArray[np.bool_], initial: Sequence[Initial]) -> Ints:
+    """Packets of :func:`by_ends` that begin another TCP connection, where there were others between the same endpoints.
+
+    ``initial`` numbers of each two endpoints are known, and then changed to those of their last connection.
+    """
+    flags, back = ordered["tcp_flags"].to_numpy(), ordered["back"].to_numpy()
+    pair = np.cumsum(starts) - 1
+    tcp = ordered["l4_proto"].to_numpy() == TCP
+    syn = tcp & (flags & (SYN | ACK) == SYN)
+    # Between two SYN only the first packet and the first ACK each way tell something.
+    kind = (pair + np.cumsum(syn)) * 4 + back * 2 + (flags & ACK != 0)
+    telling = np.union1d(np.unique(kind, return_index=True)[1], np.flatnonzero(syn))
+    telling = telling[tcp[telling]]
+    bounds = np.searchsorted(pair[telling], np.arange(len(initial) + 1))
+    seq, ack = (ordered[column].to_numpy()[telling] for column in ("tcp_seq", "tcp_ack"))
+    flags, back = flags[telling], back[telling]
+    found = [np.empty(0, np.int64)]
+    for number, (first, stop) in enumerate(pairwise(bounds.tolist())):
+        rows = slice(first, stop)
+        renewed = _renewals(seq[rows], ack[rows], flags[rows], back[rows], initial[number])
+        found.append(telling[first + np.array(renewed, np.int64)])
+    return np.concatenate(found)
+
+
 def _renewals(
-    seq: NDArray[np.uint32], ack: NDArray[np.uint32], flags: NDArray[np.uint16], back: NDArray[np.bool_]
+    seq: NDArray[np.uint32],
+    ack: NDArray[np.uint32],
+    flags: NDArray[np.uint16],
+    back: NDArray[np.bool_],
+    initial: Initial,
 ) -> list[int]:
     """Of packets between two endpoints those that begin another connection.
 
     The initial sequence number of a side is that of its SYN, else the one before its first segment, or before what the
-    other side acknowledged first, whichever comes first: as Wireshark numbers ``tcp.stream``.
+    other side acknowledged first, whichever comes first: as Wireshark numbers ``tcp.stream``.  ``initial`` are those
+    that are known before, and then those of the last connection.
     """
     result: list[int] = []
-    initial: list[int | None] = [None, None]
     packets = zip(seq.tolist(), ack.tolist(), flags.tolist(), back.tolist(), strict=True)
     for row, (number, acknowledged, bits, side) in enumerate(packets):
         if bits & (SYN | ACK) == SYN and initial[side] not in (None, number):
             result.append(row)
-            initial = [None, None]
+            initial[:] = None, None
         if initial[side] is None:
             initial[side] = number if bits & SYN else (number - 1) % 2**32
         if initial[not side] is None and bits & ACK:

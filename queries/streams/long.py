@@ -16,7 +16,7 @@ from queries.streams.folding import NO_TIME, Folded, Folding
 from queries.streams.follow import Followed, Writes
 from queries.streams.octets import Source
 from queries.streams.rules import Rules
-from queries.streams.spill import Piece, in_time_order
+from queries.streams.spill import Piece, in_time_order, read_pieces
 from queries.streams.writelog import Stretch, WriteLog
 
 Ints = NDArray[np.int64]
@@ -50,7 +50,7 @@ class LongBucket:
     ) -> LongBucket:
         """Of pieces whose octets are elsewhere, about so many ``rows`` of which are in memory at a time."""
         folding = Folding(rules, log, sources)
-        for frame in in_time_order(pieces, schema, rows):
+        for frame in in_time_order(pieces, lambda piece: read_pieces([piece], schema)[0], rows):
             folding.take(frame)
         folded = folding.finish()
         log.close(folded.number)

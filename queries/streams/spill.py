@@ -7,11 +7,11 @@ nobody can send packets that all land in the same one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
@@ -278,15 +278,26 @@ def _by_bucket(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     return (some for _, some in sorted(buckets.items()))
 
 
-def in_time_order(pieces: Sequence[Piece], schema: pl.Schema, rows: int) -> Iterator[pl.DataFrame]:
-    """Segments of pieces in the order of the whole, about so many at a time; their octets are elsewhere.
+class _Ordered(Protocol):
+    @property
+    def least(self) -> tuple[int, int, int]: ...
 
-    In memory are, beside these, pieces that others which are not read yet may lie in the midst of.
+
+_Pieces = TypeVar("_Pieces", bound=_Ordered)
+
+
+def in_time_order(
+    pieces: Sequence[_Pieces], read: Callable[[_Pieces], pl.DataFrame], rows: int
+) -> Iterator[pl.DataFrame]:
+    """Packets of pieces in the order of the whole, about so many at a time.
+
+    Pieces say where the ``least`` of their packets stands in it.  In memory are, beside the packets of a frame, pieces
+    that others which are not read yet may lie in the midst of.
     """
     ahead = sorted(pieces, key=lambda piece: piece.least)
     waiting: list[pl.DataFrame] = []
     for number, piece in enumerate(ahead, 1):
-        waiting.append(read_pieces([piece], schema)[0])
+        waiting.append(read(piece))
         if sum(map(len, waiting)) < rows and number < len(ahead):
             continue
         together = in_order(waiting)
