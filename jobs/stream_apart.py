@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from jobs.stream_tasks import Outputs, write_bucket
+from jobs.stream_tasks import SHARE, Outputs, write_bucket
 from pcap2arrow.writing.target import failing_as
 from queries.streams.apart import ASKED, WRITTEN, Questions, Records, follow_apart, written
 from queries.streams.bucket import Bucket
@@ -26,13 +26,10 @@ from queries.streams.octets import Source, Taken
 from queries.streams.packets import AT, LENGTH, PART, PAYLOAD, segments
 from queries.streams.partial import Partial, write_partial
 from queries.streams.rules import Rules
-from queries.streams.spill import ROW, Piece, Spill, memory, parted_again_apart
+from queries.streams.spill import ROW, Piece, Spill, in_time_order, memory, parted_again_apart, read_pieces
 from queries.streams.writelog import WriteLog
 
 _AT_ONCE = 16 << 20  # octets
-
-_SHARE = 4
-"""What part of the packets that memory has room for are followed at once of a connection that it has no room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +111,7 @@ def lay_out(
         if memory(some) <= most:
             found.append(_lay_out(stem, some, schema, rules, outputs))
             continue
-        rows = max(most // _SHARE // ROW, 1)
+        rows = max(most // SHARE // ROW, 1)
         found.append(_lay_out_long(stem, some, schema, rules, outputs, rows, sources))
     path.unlink()
     return found
@@ -139,7 +136,8 @@ def _lay_out_long(
 ) -> Laid:
     stem = str(Path(outputs.temporary, name))
     with WriteLog(Path(f"{stem}.log")) as log:
-        long = LongBucket.of_pieces(pieces, schema, rules, log, rows, sources)
+        frames = in_time_order(pieces, lambda piece: read_pieces([piece], schema)[0], rows)
+        long = LongBucket.of_frames(frames, rules, log, rows, sources)
         stretches = tuple(
             _stretch(f"{stem}-{number}", stem, to_write if outputs.folder is not None else None, questions)
             for number, (to_write, questions) in enumerate(long.stretches())
@@ -164,7 +162,7 @@ def _describe(
         numbers = outputs.numbers(name, bucket, given)
         Path(f"{stem}.names").write_bytes(pickle.dumps(numbers))
         _make_empty_ones(bucket, numbers, Path(outputs.folder))
-    return write_partial(bucket, stem, outputs.tables, given=given, hashes=False, segments=segments)
+    return write_partial(bucket, stem, outputs.tables, given=given, segments=segments)
 
 
 def _make_empty_ones(bucket: Bucket, names: Mapping[int, str], folder: Path) -> None:

@@ -6,7 +6,9 @@ Tasks can run anywhere that reaches the sources and the folders; what they retur
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -16,15 +18,23 @@ from pcap2arrow.errors import DatasetError, FormatError, LimitError, SourceError
 from pcap2arrow.writing.target import failing_as
 from queries.select import Tally
 from queries.streams.bucket import Bucket
+from queries.streams.files import HASHES, StreamFiles
+from queries.streams.in_turn import Taker, hand_over
+from queries.streams.long import LongBucket
 from queries.streams.naming import Template
+from queries.streams.octets import of_spill
 from queries.streams.packets import PART, located, segments
-from queries.streams.partial import Partial, write_partial
+from queries.streams.partial import OCTETS, OctetsTable, Partial, write_partial
 from queries.streams.reading import Part, Reading
 from queries.streams.rules import Rules
-from queries.streams.spill import Parting, Piece, Spill, memory, parted_again
+from queries.streams.spill import Parting, Piece, Spill, in_time_order, memory, parted_again, read_located
+from queries.streams.writelog import WriteLog
 
 SOURCE_ERRORS = FormatError, SourceError, LimitError, DatasetError
 """What is wrong with one source, and leaves others alone."""
+
+SHARE = 4
+"""What part of the packets that memory has room for are followed at once of a connection that it has no room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +141,11 @@ def put_together(
     """Write the streams of a bucket; of one that takes more memory than ``most``, part by part."""
     found = []
     for number, some in enumerate(_fitting(pieces, schema, rules, outputs, name, most)):
-        bucket = Bucket.of_pieces(some, schema, rules)
-        found.append(write_bucket(f"{name}-{number}", bucket, outputs))
+        stem = f"{name}-{number}"
+        if memory(some) <= most or rules.as_tcpflow or outputs.contents:
+            found.append(write_bucket(stem, Bucket.of_pieces(some, schema, rules), outputs))
+        else:
+            found.append(_write_long(stem, some, schema, rules, outputs, most))
     return found
 
 
@@ -152,11 +165,45 @@ def write_bucket(name: str, bucket: Bucket, outputs: Outputs) -> Partial:
     given = bucket.names(outputs.template) if outputs.final else None
     if outputs.folder is not None:
         bucket.write_files(outputs.numbers(name, bucket, given), Path(outputs.folder))
+    digests = bucket.digests() if outputs.hashes else {}
     made: dict[str, pl.DataFrame] = {}
     warnings: tuple[str, ...] = ()
     if outputs.contents and given is not None:
-        streams = bucket.streams_table(given, hashes=outputs.hashes)
+        streams = bucket.streams_table(given, digests)
         made, warnings = outputs.contents.look_into(bucket, given, streams, outputs.folder)
     stem = str(Path(outputs.temporary, name))
-    found = write_partial(bucket, stem, outputs.tables, given=given, hashes=outputs.hashes, made=made)
+    found = write_partial(bucket, stem, outputs.tables, given=given, digests=digests, made=made)
     return replace(found, warnings=warnings)
+
+
+def _write_long(
+    name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs, most: int
+) -> Partial:
+    """Write streams of connections that memory has no room for, whose pieces are in one file."""
+    rows = max(most // SHARE // (memory(pieces) // sum(piece.rows for piece in pieces)), 1)
+    sources = {0: partial(of_spill, pieces[0].path)}
+    stem = str(Path(outputs.temporary, name))
+    frames = in_time_order(pieces, lambda piece: read_located(piece, schema), rows)
+    with WriteLog(Path(f"{stem}.log")) as log:
+        long = LongBucket.of_frames(frames, rules, log, rows, sources)
+        bucket = long.bucket()
+        given = bucket.names(outputs.template) if outputs.final else None
+        count = len(bucket.followed.streams)
+        digests: dict[str, list[str | None]] = {kind: [None] * count for kind in HASHES if outputs.hashes}
+        with ExitStack() as opened:
+            table = OctetsTable(stem, count) if OCTETS in outputs.tables else None
+            files = None if outputs.folder is None else StreamFiles(Path(outputs.folder), rules.gaps)
+            for each in (table, files):
+                if each is not None:
+                    opened.enter_context(each)
+            taker = Taker(outputs.numbers(name, bucket, given), files, table, digests)
+            conflicts = hand_over(long, sources, taker)
+        return write_partial(
+            long.bucket(conflicts),
+            stem,
+            outputs.tables,
+            given=given,
+            digests=digests,
+            segments=long.segments(),
+            rows_of_octets=None if table is None else table.counts,
+        )

@@ -51,7 +51,7 @@ def tcp_streams(
     from queries.streams.naming import Template
 
     bucket = _bucket(packets, overlap, limit)
-    return bucket.streams_table(bucket.names(Template()), hashes=hashes)
+    return bucket.streams_table(bucket.names(Template()), bucket.digests() if hashes else {})
 
 
 def tcp_segments(

@@ -13,7 +13,7 @@ import pytest
 
 import pcap2arrow
 from jobs.streams import TABLES, Sizes, write_streams
-from queries.streams.rules import Rules
+from queries.streams.rules import Gaps, Rules
 from tests import tcp
 from tests.conftest import CorpusCapture
 from tests.test_streams_tcpflow import random_frames
@@ -31,7 +31,8 @@ def _outcome(sources: Sequence[Path], folder: Path, **settings: Any) -> list[obj
         **settings,
     )
     files = {path.name: path.read_bytes() for path in (folder / "files").rglob("*") if path.is_file()}
-    tables = [pl.read_parquet(folder / "tables" / f"{name}.parquet") for name in TABLES if report.streams]
+    names = (*TABLES, "octets") if settings.get("octets") else TABLES
+    tables = [pl.read_parquet(folder / "tables" / f"{name}.parquet") for name in names if report.streams]
     shutil.rmtree(folder)
     return [files, replace(report, warnings=()), *(table.to_dict(as_series=False) for table in tables)]
 
@@ -90,6 +91,19 @@ def test_a_long_one_with_everything(tmp_path: Path) -> None:
     tcp.write(tmp_path / "a.pcap", [each.frame() for each in tcp.segments(" ".join(words))])
     found = _compare([tmp_path / "a.pcap"], tmp_path / "out")
     assert found[2]["octets"] == [2700, 2700]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("gaps", ["zero", "skip", "mark", "split"])
+def test_octets_in_their_order(gaps: Gaps, tmp_path: Path) -> None:
+    """To files, hashes and the table of octets, with holes, repetitions and contradictions."""
+    rules = Rules(gaps=gaps, overlap=("last", "first")[gaps == "skip"], limit=60 if gaps == "mark" else None)
+    settings: dict[str, Any] = {"rules": rules, "hashes": True, "octets": gaps != "mark"}
+    words = "S:@9 abc*60@10 ccc@13 xyz@300 de@303 new@11 q@500 abc@10 F:@640 S:@7 a@9< F:@99 z@20<"
+    tcp.write(tmp_path / "a.pcap", [each.frame() for each in tcp.segments(f"{words} " * 5 + "@1< " * 40)])
+    found = _compare([tmp_path / "a.pcap"], tmp_path / "1", **settings)
+    assert found[1].conflicts  # type: ignore[attr-defined]
+    tcp.write(tmp_path / "b.pcap", random_frames(2)[:300])
+    _compare([tmp_path / "b.pcap"], tmp_path / "2", **settings)
 
 
 def _compare_captures(chosen: Sequence[CorpusCapture], folder: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -85,9 +86,10 @@ class Bucket:
         streams = np.array(sorted(names), np.int64)
         files.write_files(self.packets, self.assembly, streams, names, folder, self.rules.gaps)
 
-    def streams_table(self, names: Mapping[int, str], *, hashes: bool = False) -> pl.DataFrame:
+    def streams_table(
+        self, names: Mapping[int, str], digests: Mapping[str, Sequence[str | None]] = MappingProxyType({})
+    ) -> pl.DataFrame:
         """See :func:`~queries.streams.tables.streams_table`."""
-        digests = self.digests() if hashes else {}
         return tables.streams_table(self.packets, self.followed, self.assembly, self.rules, names, digests)
 
     def digests(self) -> dict[str, list[str | None]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -44,19 +45,49 @@ def write_files(
     Where ``gaps`` split, each run of octets has a file: that which begins the stream ``NAME``, others ``NAME@OFFSET``.
     Raises ExportError where a file can't be written, or is there already.
     """
-    folders: set[str] = set()
-    with _opened(folder) as where:
+    with StreamFiles(folder, gaps) as files:
         for stream, content in contents(packets, assembly, streams):
-            name = names[stream]
-            parent = name.rpartition("/")[0]
-            if parent and parent not in folders:
-                (folder / parent).mkdir(parents=True, exist_ok=True)
-                folders.add(parent)
-            try:
-                for file, runs in _laid_out(name, content, gaps):
-                    _write(file, runs, where)
-            except OSError as error:
-                raise ExportError(f"{folder / name}: {error.strerror}") from error
+            files.write(names[stream], content)
+
+
+@dataclass(slots=True)
+class Begun:
+    """A stream of which some octets were written: the place behind the last one, its file, and how much is in that."""
+
+    end: int = 0
+    file: str = ""
+    size: int = 0
+
+
+class StreamFiles:
+    """Files of streams in a folder, as ``gaps`` say; a context in which they are written, see :func:`write_files`."""
+
+    def __init__(self, folder: Path, gaps: Gaps) -> None:
+        self._folder = folder
+        self._gaps = gaps
+        self._folders: set[str] = set()
+
+    def __enter__(self) -> StreamFiles:
+        self._opened = ExitStack()
+        self._where = self._opened.enter_context(_opened(self._folder))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    def write(self, name: str, content: Content, begun: Begun | None = None) -> None:
+        """Write a stream, or what follows where it has ``begun``: that changes then."""
+        parent = name.rpartition("/")[0]
+        if parent and parent not in self._folders:
+            (self._folder / parent).mkdir(parents=True, exist_ok=True)
+            self._folders.add(parent)
+        known = begun or Begun()
+        try:
+            for file, runs in _laid_out(name, content, self._gaps, known):
+                _write(file, runs, self._where, is_new=file != known.file)
+                known.file = file
+        except OSError as error:
+            raise ExportError(f"{self._folder / name}: {error.strerror}") from error
 
 
 @contextmanager
@@ -83,14 +114,33 @@ def digests(packets: Packets, assembly: Assembly, streams: NDArray[np.int64]) ->
 
 
 def _digest(kind: str, content: Content) -> str:
-    state, at = hashlib.new(kind, usedforsecurity=False), 0
-    for start, run in content:
-        for _ in range(at, start, len(_ZEROS)):
-            state.update(_ZEROS[: start - at])
-            at = min(at + len(_ZEROS), start)
-        state.update(run)
-        at = start + len(run)
-    return state.hexdigest()
+    digest = Digest([kind])
+    digest.add(content)
+    return digest.values()[0] or ""
+
+
+class Digest:
+    """Hashes of a stream whose octets come in their order, with zeros for what is missing."""
+
+    def __init__(self, kinds: Sequence[str] = HASHES) -> None:
+        self._states = [hashlib.new(kind, usedforsecurity=False) for kind in kinds]
+        self._end = self._missing = 0
+
+    def add(self, content: Content) -> None:
+        """Add octets that lie behind those before."""
+        for start, run in content:
+            self._missing += start - self._end
+            if self._missing > _MOST_ZEROS:
+                return
+            for state in self._states:
+                for at in range(self._end, start, len(_ZEROS)):
+                    state.update(_ZEROS[: start - at])
+                state.update(run)
+            self._end = start + len(run)
+
+    def values(self) -> list[str | None]:
+        """Each as hexadecimal digits, None where gigabytes are missing."""
+        return [None if self._missing > _MOST_ZEROS else state.hexdigest() for state in self._states]
 
 
 def contents(
@@ -179,28 +229,33 @@ def _batch_end(held: NDArray[np.int64], streams: NDArray[np.int64], at: int) -> 
     return at + max(int(np.searchsorted(np.cumsum(held[streams[at : at + _MOST_STREAMS]]), _BATCH)), 1)
 
 
-def _laid_out(name: str, content: Content, gaps: Gaps) -> Iterator[tuple[str, Content]]:
-    """The files of a stream, each with what it has where."""
+def _laid_out(name: str, content: Content, gaps: Gaps, begun: Begun) -> Iterator[tuple[str, Content]]:
+    """The files of a stream, or of what follows where it has begun, each with what it has where."""
     if gaps == "split":
         for place, run in content:
-            yield (f"{name}@{place}" if place else name), [(0, run)]
+            goes_on = begun.file and place == begun.end
+            file = begun.file if goes_on else f"{name}@{place}" if place else name
+            size = begun.size if goes_on else 0
+            begun.end, begun.size = place + len(run), size + len(run)
+            yield file, [(size, run)]
         return
     if gaps == "zero":
         yield name, content
         return
     parts: list[memoryview] = []
-    end = 0
     for place, run in content:
-        if gaps == "mark" and place > end:
-            parts.append(memoryview(f"[{place - end} octets missing]".encode()))
+        if gaps == "mark" and place > begun.end:
+            parts.append(memoryview(f"[{place - begun.end} octets missing]".encode()))
         parts.append(run)
-        end = place + len(run)
-    places = accumulate((len(part) for part in parts), initial=0)
+        begun.end = place + len(run)
+    places = list(accumulate((len(part) for part in parts), initial=begun.size))
+    begun.size = places[-1]
     yield name, list(zip(places, parts, strict=False))
 
 
-def _write(name: str, content: Content, where: int) -> None:
-    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=where)
+def _write(name: str, content: Content, where: int, *, is_new: bool) -> None:
+    flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if is_new else 0)
+    handle = os.open(name, flags, 0o666, dir_fd=where)
     try:
         for start, run in content:
             _write_all(handle, run, start)

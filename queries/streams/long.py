@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,6 @@ from queries.streams.folding import NO_TIME, Folded, Folding
 from queries.streams.follow import Followed, Writes
 from queries.streams.octets import Source
 from queries.streams.rules import Rules
-from queries.streams.spill import Piece, in_time_order, read_pieces
 from queries.streams.writelog import Stretch, WriteLog
 
 Ints = NDArray[np.int64]
@@ -39,18 +38,17 @@ class LongBucket:
         self._size = np.zeros(len(self.folded.streams), np.int64)
 
     @classmethod
-    def of_pieces(
+    def of_frames(
         cls,
-        pieces: Sequence[Piece],
-        schema: pl.Schema,
+        frames: Iterable[pl.DataFrame],
         rules: Rules,
         log: WriteLog,
         rows: int,
         sources: Mapping[int, Source],
     ) -> LongBucket:
-        """Of pieces whose octets are elsewhere, about so many ``rows`` of which are in memory at a time."""
+        """Of frames in the order of the whole, whose octets are elsewhere; about so many ``rows`` are in memory."""
         folding = Folding(rules, log, sources)
-        for frame in in_time_order(pieces, lambda piece: read_pieces([piece], schema)[0], rows):
+        for frame in frames:
             folding.take(frame)
         folded = folding.finish()
         log.close(folded.number)
@@ -70,8 +68,11 @@ class LongBucket:
             writes = to_be_written(assembly, notes["part"], notes["at"])
             yield writes, questions(crowd, pl.DataFrame(), asked)
 
-    def bucket(self) -> Bucket:
-        """The bucket: pieces of streams are their runs of octets without a hole, and segments are left out."""
+    def bucket(self, conflicts: Collection[int] = ()) -> Bucket:
+        """The bucket: pieces of streams are their runs of octets without a hole, and segments are left out.
+
+        Streams that contradict themselves have to be told.
+        """
         streams, nothing = self.folded.streams, np.empty(0, np.int64)
         stream, start, end = _runs(*(np.concatenate(each) for each in zip(*self._runs, strict=True)))
         assembly = Assembly(
@@ -82,7 +83,7 @@ class LongBucket:
             skipped=np.zeros(len(stream), np.int64),
             bounds=np.searchsorted(stream, np.arange(len(streams) + 1)),
             size=self._size,
-            conflict=np.zeros(len(streams), np.bool_),
+            conflict=np.isin(np.arange(len(streams)), list(conflicts)),
         )
         followed = Followed(streams, Writes(nothing, nothing, nothing, nothing), nothing)
         return Bucket(self.folded.packets, followed, assembly, self.rules)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
@@ -112,15 +113,44 @@ def _of_column(octets: pl.Series, rows: Ints) -> Taken:
 
 def of_capture(found: Input, before: Stamp, at: NDArray[np.uint64], length: Ints) -> Iterator[Taken]:
     """Octets from these places of a capture on, window by window.  Raises SourceError where it is not as ``before``."""
+    with open_source(found.path, name=found.name, before=before) as source:
+        yield from _by_window(source.window, at, length)
+
+
+def of_spill(path: str, at: NDArray[np.uint64], length: Ints) -> Iterator[Taken]:
+    """Octets from these places of a temporary file on, window by window."""
+    with Path(path).open("rb", buffering=0) as file:
+
+        def window(begin: int, size: int) -> NDArray[np.uint8]:
+            found = np.empty(size, np.uint8)
+            file.seek(begin)
+            fill(file, found)
+            return found
+
+        yield from _by_window(window, at, length)
+
+
+def fill(file: IO[bytes], target: NDArray[np.uint8]) -> None:
+    """Read as many octets of a temporary file as there is room for."""
+    view = target.data
+    while view:
+        count = file.readinto(view)  # type: ignore[attr-defined]
+        if not count:
+            raise OSError("temporary file ended early")
+        view = view[count:]
+
+
+def _by_window(
+    window: Callable[[int, int], NDArray[np.uint8]], at: NDArray[np.uint64], length: Ints
+) -> Iterator[Taken]:
     order = np.argsort(at, kind="stable")
     places = at[order].astype(np.int64)
     ends = np.maximum.accumulate(places + length[order])
-    with open_source(found.path, name=found.name, before=before) as source:
-        first = 0
-        while first < len(places):
-            begin = int(places[first])
-            stop = max(int(np.searchsorted(ends, begin + _WINDOW, side="right")), first + 1)
-            data = source.window(begin, int(ends[stop - 1]) - begin)
-            rows = np.sort(order[first:stop])
-            yield Taken(rows, [data], np.zeros(len(rows), np.int64), at[rows].astype(np.int64) - begin)
-            first = stop
+    first = 0
+    while first < len(places):
+        begin = int(places[first])
+        stop = max(int(np.searchsorted(ends, begin + _WINDOW, side="right")), first + 1)
+        data = window(begin, int(ends[stop - 1]) - begin)
+        rows = np.sort(order[first:stop])
+        yield Taken(rows, [data], np.zeros(len(rows), np.int64), at[rows].astype(np.int64) - begin)
+        first = stop

@@ -36,7 +36,8 @@ _KEYS, _NAMING = "keys", "naming"
 _ORDER = (TURN, PLACE, "frame_number")
 _REPEATED = {"capture_id", "src", "dst", "closed"}
 _READ = 1 << 13  # rows of a bucket's table that are read at once
-_READ_OCTETS = 1 << 20
+READ_OCTETS = 1 << 20
+"""Octets in a row of their table, at most."""
 _WRITTEN = 1 << 18  # rows of a table that are written at once
 _WRITTEN_OCTETS = 32 << 20
 
@@ -71,18 +72,21 @@ def write_partial(
     wanted: Iterable[str],
     *,
     given: Mapping[int, str] | None,
-    hashes: bool,
+    digests: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
     made: Mapping[str, pl.DataFrame] = MappingProxyType({}),
     segments: Iterable[pl.DataFrame] | None = None,
+    rows_of_octets: Ints | None = None,
 ) -> Partial:
     """Write what the tables ``wanted`` need of a bucket; ``given`` are names of its streams.
 
-    Where these have to wait for other buckets (None), what they are made of is written, too.  ``made`` are tables that
-    are there already, ``segments`` frames of one that memory has no room for.
+    Where these have to wait for other buckets (None), what they are made of is written, too.  ``digests`` are those of
+    :meth:`~queries.streams.bucket.Bucket.digests`, if they are wanted.  ``made`` are tables that
+    are there already, ``segments`` frames of one that memory has no room for, and ``rows_of_octets`` are how many each
+    stream has in the table of octets, where that is written.
     """
     opened = bucket.opened()
     names_ = given if given is not None else dict.fromkeys(opened.tolist(), "")
-    streams = made[STREAMS] if STREAMS in made else bucket.streams_table(names_, hashes=hashes)
+    streams = made[STREAMS] if STREAMS in made else bucket.streams_table(names_, digests)
     result = Partial(
         stem,
         len(streams),
@@ -101,7 +105,7 @@ def write_partial(
             _write_rows(made[HTTP], result.path(HTTP))
             continue
         if table == OCTETS:
-            counts = _write_octets(bucket, result.path(table))
+            counts = _write_octets(bucket, stem) if rows_of_octets is None else rows_of_octets
         elif table == SEGMENTS and segments is not None:
             counts = _write_frames(segments, result.path(table), len(streams))
         else:
@@ -140,18 +144,41 @@ def _write_frames(frames: Iterable[pl.DataFrame], path: str, streams: int) -> In
     return counts
 
 
-def _write_octets(bucket: Bucket, path: str) -> Ints:
+def _write_octets(bucket: Bucket, stem: str) -> Ints:
     """Runs of octets without a hole, long ones in several rows; the result says how many rows a stream has."""
-    counts = np.zeros(len(bucket.followed.streams), np.int64)
-    with failing_as(path), pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, OCTETS_SCHEMA) as writer:
-        for stream, offset, octets in bucket.runs(_READ_OCTETS):
-            np.add.at(counts, stream, 1)
-            writer.write_batch(
-                pa.record_batch(
-                    [stream.astype(np.uint64), offset.astype(np.uint64), octets], schema=OCTETS_SCHEMA
-                )
-            )
-    return counts
+    with OctetsTable(stem, len(bucket.followed.streams)) as table:
+        for rows in bucket.runs(READ_OCTETS):
+            table.add(*rows)
+    return table.counts
+
+
+class OctetsTable:
+    """The table of octets of a bucket with so many streams: a context in which rows are added, by stream and offset.
+
+    No row has more than :data:`READ_OCTETS`.  ``counts`` are how many rows each stream has.
+    """
+
+    def __init__(self, stem: str, streams: int) -> None:
+        self.counts = np.zeros(streams, np.int64)
+        self._path = f"{stem}.{OCTETS}"
+
+    def __enter__(self) -> OctetsTable:
+        self._opened = ExitStack()
+        with failing_as(self._path):
+            file = self._opened.enter_context(pa.OSFile(self._path, "wb"))
+            self._writer = self._opened.enter_context(pa.ipc.new_file(file, OCTETS_SCHEMA))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with failing_as(self._path):
+            self._opened.close()
+
+    def add(self, stream: Ints, offset: Ints, octets: pa.LargeBinaryArray) -> None:
+        """Add rows behind those before."""
+        np.add.at(self.counts, stream, 1)
+        rows = [stream.astype(np.uint64), offset.astype(np.uint64), octets]
+        with failing_as(self._path):
+            self._writer.write_batch(pa.record_batch(rows, schema=OCTETS_SCHEMA))
 
 
 OCTETS_SCHEMA = pa.schema([("stream", pa.uint64()), ("offset", pa.uint64()), ("octets", pa.large_binary())])
@@ -220,7 +247,7 @@ class Whole:
         rows[sorted_[0]] = sorted_[1]
         with pq.ParquetWriter(file, cursors[0].schema, **_settings(cursors[0].schema)) as writer:
             for first, stop in _stretches(
-                rows, _WRITTEN if table != OCTETS else _WRITTEN_OCTETS // _READ_OCTETS
+                rows, _WRITTEN if table != OCTETS else _WRITTEN_OCTETS // READ_OCTETS
             ):
                 wanted = []
                 for at, number in enumerate(self.numbers):

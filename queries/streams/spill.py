@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pcap2arrow.arrays import gather
 from pcap2arrow.writing.target import failing_as
 from queries.filters.machine.frames import Slices
-from queries.streams.packets import LENGTH, PAYLOAD, before, in_order, least_of
+from queries.streams.octets import fill
+from queries.streams.packets import AT, LENGTH, PART, PAYLOAD, before, in_order, least_of
 
 _WORD = (1 << 64) - 1
 ROW = 200
@@ -105,17 +106,16 @@ class Piece:
         with Path(self.path).open("rb", buffering=0) as file:
             file.seek(self.offset)
             table = pl.read_ipc_stream(file.read(self.of_table))
-            _fill(file, payload)
+            fill(file, payload)
         return table
 
-
-def _fill(file: IO[bytes], target: NDArray[np.uint8]) -> None:
-    view = target.data
-    while view:
-        count = file.readinto(view)  # type: ignore[attr-defined]
-        if not count:
-            raise OSError("temporary file ended early")
-        view = view[count:]
+    def located(self) -> pl.DataFrame:
+        """Its table, if it is in a file; what the segments carried is at :data:`~queries.streams.packets.AT` there."""
+        with Path(self.path).open("rb", buffering=0) as file:
+            file.seek(self.offset)
+            table = pl.read_ipc_stream(file.read(self.of_table))
+        ends = self.offset + self.of_table + pl.col(LENGTH).cast(pl.UInt64).cum_sum()
+        return table.with_columns((ends - pl.col(LENGTH)).alias(AT), pl.lit(0, pl.UInt32).alias(PART))
 
 
 class Spill:
@@ -236,8 +236,18 @@ def read_pieces(pieces: Sequence[Piece], schema: pl.Schema) -> tuple[pl.DataFram
     table = pl.concat(tables, how="diagonal") if len(tables) > 1 else tables[0]
     ends = np.cumsum(table[LENGTH].to_numpy(), dtype=np.int64)
     payload = Slices(data, ends - table[LENGTH].to_numpy(), ends)
+    return _complete(table, schema).rechunk(), payload
+
+
+def read_located(piece: Piece, schema: pl.Schema) -> pl.DataFrame:
+    """Segments of a piece that is in a file: a table of those columns, with where there is what they carried."""
+    where = {LENGTH: pl.UInt32(), PART: pl.UInt32(), AT: pl.UInt64()}
+    return _complete(piece.located(), pl.Schema({**schema, **where}))
+
+
+def _complete(table: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
     missing = [pl.lit(None, kind).alias(name) for name, kind in schema.items() if name not in table.columns]
-    return table.with_columns(missing).select(schema.names()).rechunk(), payload
+    return table.with_columns(missing).select(schema.names())
 
 
 def parted_again(pieces: Sequence[Piece], schema: pl.Schema, path: Path, limit: int) -> Iterator[list[Piece]]:
