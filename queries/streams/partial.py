@@ -40,6 +40,10 @@ READ_OCTETS = 1 << 20
 """Octets in a row of their table, at most."""
 _WRITTEN = 1 << 18  # rows of a table that are written at once
 _WRITTEN_OCTETS = 32 << 20
+_WRITTEN_ALONE, _ROWS_ALONE = (
+    16 << 20,
+    1 << 16,
+)  # octets of one stream's rows, or rows, that are written at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,10 +277,10 @@ class Whole:
     def _write_stretch(
         self, table: str, cursors: list[_Cursor], wanted: list[int], writer: pq.ParquetWriter
     ) -> None:
-        """Write so many more rows of each bucket; many of one alone as they come."""
+        """Write so many more rows of each bucket; many of one alone some at a time."""
         busy = [at for at, count in enumerate(wanted) if count]
         if len(busy) == 1:
-            for rows in cursors[busy[0]].take(wanted[busy[0]]):
+            for rows in _regrouped(cursors[busy[0]].take(wanted[busy[0]]), table):
                 writer.write_table(_arrow(self._renumbered(table, busy[0], rows)))
             return
         frames = [self._renumbered(table, at, rows) for at in busy for rows in cursors[at].take(wanted[at])]
@@ -297,6 +301,30 @@ class Whole:
                 known = self.names[at]
                 changed.append(pl.Series("name", [known.get(each) for each in stream.tolist()], pl.String))
         return rows.with_columns(changed)
+
+
+def _regrouped(frames: Iterable[pl.DataFrame], table: str) -> Iterator[pl.DataFrame]:
+    """Rows in frames that depend on these rows alone: of so many, or of about so many octets."""
+    waiting: list[pl.DataFrame] = []
+    held = 0  # what makes a frame full: rows, or octets
+    for frame in frames:
+        sizes = _weights(frame, table)
+        while held + int(sizes.sum()) >= _WRITTEN_ALONE:
+            stop = int(np.searchsorted(np.cumsum(sizes), _WRITTEN_ALONE - held)) + 1
+            yield pl.concat([*waiting, frame[:stop]])
+            waiting, held, frame, sizes = [], 0, frame[stop:], sizes[stop:]
+        waiting.append(frame)
+        held += int(sizes.sum())
+    if held:
+        yield pl.concat(waiting)
+
+
+def _weights(frame: pl.DataFrame, table: str) -> Ints:
+    """What each row adds to :data:`_WRITTEN_ALONE`: as much as a row of numbers, or as its octets do."""
+    if table != OCTETS:
+        return np.full(len(frame), _WRITTEN_ALONE // _ROWS_ALONE)
+    of_row = frame["octets"].bin.size().to_numpy().astype(np.int64)
+    return np.maximum(of_row, _WRITTEN_ALONE // _ROWS_ALONE)
 
 
 def _settings(schema: pa.Schema) -> dict[str, Any]:
