@@ -41,13 +41,13 @@ def summed(packets: FlowPackets) -> pl.DataFrame:
     table = with_direction(packets)
     sums = table.group_by("connection", maintain_order=True).agg(*firsts(), *totals())
     placed = placed_segments(table)
-    ways = placed.lazy().filter(pl.col("gap") > 0).select("connection", ~pl.col("orig")).unique()
-    acks = acknowledged(table.lazy().join(ways, on=WAY, how="semi", maintain_order="left"))
+    lacking = placed.filter(pl.col("gap") > 0).select("connection", ~pl.col("orig")).unique()
+    acks = acknowledged(table.join(lacking, on=WAY, how="semi", maintain_order="left"))
     letters = pl.concat([
         of_flags(table),
         counted("W", closed_windows(table)),
         counted("T", placed.lazy().filter("repeated").select(*WAY, "row")),
-        counted("G", gap_rows(placed.lazy(), acks).lazy()),
+        counted("G", gap_rows(placed, acks).lazy()),
     ])  # fmt: skip
     return with_octets(sums, octets(placed)).join(histories(letters), on="connection", how="left")
 

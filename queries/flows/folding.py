@@ -80,10 +80,10 @@ class _Known:
     def with_more(self, table: pl.DataFrame, first: int) -> _Known:
         """The same with packets that have ``row`` numbers from ``first`` on, each behind those before it."""
         together = pl.concat([self.kept, table])
-        segments = arrived(table, self.ways).collect()
+        segments = arrived(table, self.ways)
         ways = reached(segments, self.ways)
         stretches = covered(pl.concat([self.stretches, segments.select(COVERED.names())]))
-        acks = acknowledged(table, self.acked).collect()
+        acks = acknowledged(table, self.acked)
         farther = acks.filter(pl.col("low").is_null() | (pl.col("top") > pl.col("low")))
         closed = closed_windows(together).filter(pl.col("row") >= first).collect()
         repeated = segments.filter("repeated").select(*WAY, "row")
@@ -110,7 +110,7 @@ class _Known:
             pl.col("gap").sum().cast(pl.UInt64).alias("missed"),
             pl.col("repeated").first(),
         )
-        gaps = gap_rows(placed.lazy().select(*WAY, "row", "place", "gap", "base"), self.acks.lazy())
+        gaps = gap_rows(placed.select(*WAY, "row", "place", "gap", "base"), self.acks)
         letters = [of_flags(self.kept), self.letters.lazy(), counted("G", gaps.lazy())]
         history = histories(pl.concat([each.cast(_LETTERS) for each in letters]))
         sums = self.kept.group_by("connection", maintain_order=True).agg(*firsts())

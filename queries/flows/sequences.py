@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import polars as pl
+from typing import TypeVar
 
-from queries.flows.packets import TCP
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from queries.flows.packets import TCP, Ints
+from queries.flows.runs import Runs
 from queries.streams.packets import ACK, FIN, RST, SYN
 
 WAY = ("connection", "orig")
@@ -14,65 +19,76 @@ _WORD, _HALF = 1 << 32, 1 << 31
 _EARLIER = -1
 """The row of what stands for earlier packets."""
 
+_NOWHERE = np.iinfo(np.int64).min
+"""The place before that of a way's first segment."""
+
 
 def placed_segments(table: pl.DataFrame) -> pl.DataFrame:
     """TCP segments that have octets, and the first SYN, each way of each connection in the order of their places.
 
     They are those of :func:`arrived`, with ``gap``: how many octets are missing before each.
     """
-    placed = (
-        arrived(table)
-        .sort(*WAY, "place", maintain_order=True)
-        .with_columns(before=pl.col("end").cum_max().shift(1).over(WAY))
-        .with_columns(gap=(pl.col("place") - pl.col("before")).clip(0).fill_null(0))
-    )
-    return placed.drop("before", "start").collect()
+    return with_gaps(arrived(table).drop("start").sort(*WAY, "place", maintain_order=True))
 
 
-def arrived(table: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.LazyFrame:
+def arrived(table: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.DataFrame:
     """TCP segments that have octets, and the first SYN, each way of each connection in the order of their coming.
 
     ``table`` has packets with :data:`WAY` and their ``row`` in it.  ``place`` counts octets from the start of the first
     segment that came, ``end`` is behind the segment's last one.  ``repeated`` tells that an earlier segment reached as
     far.  ``base`` is the sequence number of place 0.  ``before`` is what :func:`reached` says of earlier segments.
     """
+    segments = _segments(table)
+    if (
+        before is not None
+    ):  # a segment that stands for all earlier ones; its length tells of the first SYN only
+        with_syn = (~pl.col("with_syn")).cast(pl.Int64)
+        earlier = before.with_columns(row=pl.lit(_EARLIER, pl.Int64), length=with_syn)
+        segments = pl.concat(
+            [earlier.select(*segments.columns, "place", "base", "end"), segments], how="diagonal"
+        )
+    segments = _with_one_syn(segments.sort(WAY, maintain_order=True))
+    runs = Runs.of(segments, WAY)
+    row, start, length = (segments[name].to_numpy() for name in ("row", "start", "length"))
+    place, base = runs.sums(_signed(runs.differences(start))), runs.first(start)
+    end = place + length
+    if before is not None:
+        is_earlier = row == _EARLIER
+        known = [segments[name].fill_null(0).to_numpy() for name in ("place", "base", "end")]
+        place += runs.first(known[0])
+        base = np.where(runs.first(is_earlier), runs.first(known[1]), base)
+        end = np.where(is_earlier, known[2], place + length)
+    repeated = (length > 0) & (end <= runs.before(runs.greatest(end), _NOWHERE))
+    found = segments.select(*WAY, "row", "length", "start").with_columns(
+        pl.Series("place", place),
+        pl.Series("end", end),
+        pl.Series("base", base),
+        pl.Series("repeated", repeated),
+    )
+    return found if before is None else found.filter(pl.Series(~is_earlier))
+
+
+def _segments(table: pl.DataFrame) -> pl.DataFrame:
+    """TCP segments with octets or SYN, and the sequence number of their first octet."""
     flags = pl.col("tcp_flags")
-    opens = (pl.col("length") == 0).cum_sum().over(WAY) == 1
-    syn = (flags & SYN != 0).cast(pl.Int64)
-    segments = (
+    return (
         table.lazy()
         .filter(pl.col("l4_proto") == TCP, (pl.col("payload_len") > 0) | (flags & (SYN | FIN | RST) == SYN))
         .select(
             *WAY,
             pl.col("row").cast(pl.Int64),
             pl.col("payload_len").cast(pl.Int64).alias("length"),
-            start=pl.col("tcp_seq").cast(pl.Int64) + syn,
+            start=pl.col("tcp_seq").cast(pl.Int64) + (flags & SYN != 0).cast(pl.Int64),
         )
+        .collect()
     )
-    if (
-        before is not None
-    ):  # a segment that stands for all earlier ones; its length tells of the first SYN only
-        earlier = before.lazy().with_columns(
-            row=pl.lit(_EARLIER, pl.Int64), length=(~pl.col("with_syn")).cast(pl.Int64)
-        )
-        segments = pl.concat([earlier.drop("with_syn", "repeated"), segments], how="diagonal")
-    else:
-        segments = segments.with_columns(
-            pl.lit(None, pl.Int64).alias(name) for name in ("place", "base", "end")
-        )
-    is_earlier = pl.col("row") == _EARLIER
-    return (
-        segments.filter((pl.col("length") > 0) | opens)
-        .with_columns(
-            place=_steps("start").cum_sum().over(WAY) + pl.col("place").first().over(WAY).fill_null(0),
-            base=pl.coalesce("base", "start").first().over(WAY),
-        )
-        .with_columns(end=pl.when(is_earlier).then("end").otherwise(pl.col("place") + pl.col("length")))
-        .with_columns(known=pl.col("end").cum_max().shift(1).over(WAY))
-        .with_columns(repeated=(pl.col("length") > 0) & (pl.col("end") <= pl.col("known")))
-        .filter(~is_earlier)
-        .select(*WAY, "row", "length", "start", "place", "end", "base", "repeated")
-    )
+
+
+def _with_one_syn(segments: pl.DataFrame) -> pl.DataFrame:
+    """Segments by way, of those without octets each way the first alone."""
+    runs = Runs.of(segments, WAY)
+    is_empty = segments["length"].to_numpy() == 0
+    return segments.filter(pl.Series(~is_empty | (runs.sums(is_empty.astype(np.int64)) == 1)))
 
 
 def reached(segments: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
@@ -112,16 +128,22 @@ REACHED = pl.Schema({
 
 def covered(stretches: pl.DataFrame) -> pl.DataFrame:
     """Stretches of places, each way those that meet or overlap together; ``row`` is of the first that begins there."""
-    before = pl.col("end").cum_max().shift(1).over(WAY)
+    ordered = stretches.sort(*WAY, "place", "row")
+    known = _known(ordered)
+    opens = ordered["place"].to_numpy() > known
     return (
-        stretches.lazy()
-        .sort(*WAY, "place", "row")
-        .with_columns(opens=before.is_null() | (pl.col("place") > before))
-        .group_by(pl.col("opens").cum_sum().alias("stretch"), maintain_order=True)
+        ordered.lazy()
+        .group_by(pl.lit(pl.Series("stretch", np.cumsum(opens))), maintain_order=True)
         .agg(pl.col(*WAY, "place").first(), pl.col("end").max(), pl.col("row").first())
         .drop("stretch")
         .collect()
     )
+
+
+def _known(ordered: pl.DataFrame) -> Ints:
+    """Where those before each stretch of a way end, in the order of their places; :data:`_NOWHERE` of the first."""
+    runs = Runs.of(ordered, WAY)
+    return runs.before(runs.greatest(ordered["end"].to_numpy()), _NOWHERE)
 
 
 COVERED = pl.Schema({
@@ -130,10 +152,11 @@ COVERED = pl.Schema({
 """Columns of :func:`covered`."""
 
 
-def with_gaps(stretches: pl.DataFrame) -> pl.DataFrame:
-    """Stretches of :func:`covered` with the ``gap`` before each."""
-    gap = pl.col("place") - pl.col("end").shift(1).over(WAY)
-    return stretches.with_columns(gap=gap.fill_null(0))
+def with_gaps(ordered: pl.DataFrame) -> pl.DataFrame:
+    """Segments, or stretches, each way in the order of their places, with the ``gap`` before each."""
+    known = _known(ordered)
+    gap = np.where(known == _NOWHERE, 0, np.maximum(ordered["place"].to_numpy() - known, 0))
+    return ordered.with_columns(pl.Series("gap", gap))
 
 
 def octets(placed: pl.DataFrame) -> pl.DataFrame:
@@ -145,16 +168,17 @@ def octets(placed: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def gap_rows(placed: pl.LazyFrame, acks: pl.LazyFrame) -> pl.DataFrame:
+def gap_rows(placed: pl.DataFrame, acks: pl.DataFrame) -> pl.DataFrame:
     """A row per gap, of :data:`WAY`: the ``row`` of the packet that shows it, and whether it is one ``acked``.
 
     That packet is the first one of the other side that acknowledges an octet of the gap, without such a packet the
     segment behind the gap.  ``acks`` are those of :func:`acknowledged`.
     """
-    gaps = placed.filter(pl.col("gap") > 0).with_columns(gap_start=pl.col("place") - pl.col("gap") + 1)
+    gaps = placed.lazy().filter(pl.col("gap") > 0).with_columns(gap_start=pl.col("place") - pl.col("gap") + 1)
     bases = gaps.select(*WAY, "base").unique()
     places = (
-        acks.join(bases, on=WAY, maintain_order="left")
+        acks.lazy()
+        .join(bases, on=WAY, maintain_order="left")
         .select(
             *WAY,
             pl.col("row").alias("shown"),
@@ -169,7 +193,7 @@ def gap_rows(placed: pl.LazyFrame, acks: pl.LazyFrame) -> pl.DataFrame:
     return found.select(*WAY, pl.coalesce("shown", "row").alias("row"), acked).collect()
 
 
-def acknowledged(table: pl.DataFrame | pl.LazyFrame, before: pl.DataFrame | None = None) -> pl.LazyFrame:
+def acknowledged(table: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.DataFrame:
     """ACKs by the way whose octets they acknowledge, in the order of their coming.
 
     ``at`` counts octets of each from the ``first`` number that was acknowledged on that way, ``top`` is where the
@@ -182,23 +206,27 @@ def acknowledged(table: pl.DataFrame | pl.LazyFrame, before: pl.DataFrame | None
         .select(
             "connection", ~pl.col("orig"), pl.col("row").cast(pl.Int64), ack=pl.col("tcp_ack").cast(pl.Int64)
         )
+        .collect()
     )
-    columns = ("at", "first", "top")
     if before is not None:
-        acks = pl.concat([before.lazy().with_columns(row=pl.lit(_EARLIER, pl.Int64)), acks], how="diagonal")
-    else:
-        acks = acks.with_columns(pl.lit(None, pl.Int64).alias(name) for name in columns)
-    is_earlier = pl.col("row") == _EARLIER
-    return (
-        acks.with_columns(
-            at=_steps("ack").cum_sum().over(WAY) + pl.col("at").first().over(WAY).fill_null(0),
-            first=pl.coalesce("first", "ack").first().over(WAY),
-        )
-        .with_columns(top=pl.when(is_earlier).then("top").otherwise("at").cum_max().over(WAY))
-        .with_columns(low=pl.col("top").shift(1).over(WAY))
-        .filter(~is_earlier)
-        .select(*WAY, "row", "ack", "at", "first", "low", "top")
+        acks = pl.concat([before.with_columns(row=pl.lit(_EARLIER, pl.Int64)), acks], how="diagonal")
+    acks = acks.sort(WAY, maintain_order=True)
+    runs = Runs.of(acks, WAY)
+    ack = acks["ack"].to_numpy()
+    at, first = runs.sums(_signed(runs.differences(ack))), runs.first(ack)
+    top = at
+    if before is not None:
+        is_earlier = acks["row"].to_numpy() == _EARLIER
+        known = [acks[name].fill_null(0).to_numpy() for name in ("at", "first", "top")]
+        at = at + runs.first(known[0])
+        first = np.where(runs.first(is_earlier), runs.first(known[1]), first)
+        top = np.where(is_earlier, known[2], at)
+    top = runs.greatest(top)
+    low = pl.Series("low", runs.before(top, _NOWHERE)).replace(_NOWHERE, None)
+    found = acks.select(*WAY, "row", "ack").with_columns(
+        pl.Series("at", at), pl.Series("first", first), low, pl.Series("top", top)
     )
+    return found if before is None else found.filter(pl.Series(~is_earlier))
 
 
 def last_acknowledged(acks: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
@@ -249,11 +277,9 @@ def still_telling(acks: pl.DataFrame, stretches: pl.DataFrame, bases: pl.DataFra
     )
 
 
-def _steps(column: str) -> pl.Expr:
-    """How far each sequence number is behind the one before it of the same way."""
-    return _signed(pl.col(column).diff().fill_null(0).over(WAY))
+_Difference = TypeVar("_Difference", pl.Expr, NDArray[np.int64])
 
 
-def _signed(difference: pl.Expr) -> pl.Expr:
+def _signed(difference: _Difference) -> _Difference:
     """A difference of sequence numbers (RFC 9293, 3.4)."""
     return (difference + _HALF) % _WORD - _HALF

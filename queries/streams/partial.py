@@ -324,7 +324,8 @@ def _weights(frame: pl.DataFrame, table: str) -> Ints:
     if table != OCTETS:
         return np.full(len(frame), _WRITTEN_ALONE // _ROWS_ALONE)
     of_row = frame["octets"].bin.size().to_numpy().astype(np.int64)
-    return np.maximum(of_row, _WRITTEN_ALONE // _ROWS_ALONE)
+    weights: Ints = np.maximum(of_row, _WRITTEN_ALONE // _ROWS_ALONE)
+    return weights
 
 
 def _settings(schema: pa.Schema) -> dict[str, Any]:
