@@ -27,6 +27,9 @@ _TOGETHER = 1 << 17
 _MOST_ROWS = 1 << 16
 """Packets that are held together, at most."""
 
+_FINE = 16
+"""Buckets that one is parted into again, at least: only long connections remain large."""
+
 _SHARE = 4
 """What part of the packets that memory has room for are summed up at once of connections it has no room for."""
 
@@ -88,17 +91,46 @@ def read_packets(
     return Read(tuple(found), fragments, tuple(reading.errors), tuple(reading.warnings), tally)
 
 
-def sum_up(packets: Sequence[Held], most: int) -> pl.DataFrame:
+def sum_up(packets: Sequence[Held], most: int, path: str) -> pl.DataFrame:
     """The connections of a bucket; see :func:`~queries.flows.connections.summed`.
 
-    Of more than ``most`` packets not all are in memory at once: they are followed in the order of time.
+    Of more than ``most`` packets not all are in memory at once: they are parted again, to files whose names begin with
+    ``path``, and those of one long connection are followed in the order of time.
     """
-    if sum(held.rows for held in packets) <= most:
+    if _rows(packets) <= most:
         return summed(by_connection(pl.concat([held.read() for held in packets])))
-    folding = Folding()
-    for frame in in_time_order(packets, Held.read, max(most // _SHARE, 1)):
-        folding.take(frame)
-    return folding.finish()
+    found = []
+    for some in _parted_again(packets, most, path):
+        if _rows(some) <= most:
+            found.append(summed(by_connection(pl.concat([held.read() for held in some]))))
+            continue
+        folding = Folding()
+        for frame in in_time_order(some, Held.read, max(most // _SHARE, 1)):
+            folding.take(frame)
+        found.append(folding.finish())
+    return pl.concat(found)
+
+
+def _rows(packets: Sequence[Held]) -> int:
+    return sum(held.rows for held in packets)
+
+
+def _parted_again(packets: Sequence[Held], most: int, path: str) -> Iterator[list[Held]]:
+    """Packets in smaller buckets, several together where there is room: what still has too many is a long connection."""
+    parting = Parting(max(-(-_rows(packets) * 2 // most), _FINE))
+    numbers = count()
+    buckets: dict[int, list[Held]] = {}
+    for held in packets:
+        for bucket, some in parting.of(held.read()) if held.rows else ():
+            frame = _kept(some, path, next(numbers))
+            buckets.setdefault(bucket, []).append(Held(len(some), least_of(some), frame))
+    together: list[Held] = []
+    for of_bucket in buckets.values():
+        if together and _rows(together) + _rows(of_bucket) > most:
+            yield together
+            together = []
+        together += of_bucket
+    yield together
 
 
 def frames(fragments: Sequence[Frame]) -> Iterator[pl.DataFrame]:

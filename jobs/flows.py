@@ -135,7 +135,10 @@ class _Job:
             buckets.setdefault(bucket, []).append(held)
         most = self.sizes.memory // _SUMMED
         tasks = [
-            NamedTask(f"connections of bucket {bucket}", partial(sum_up, held, most))
+            NamedTask(
+                f"connections of bucket {bucket}",
+                partial(sum_up, held, most, str(Path(self.folder, f"{bucket}.again"))),
+            )
             for bucket, held in buckets.items()
         ]
         table = connections_table(run_all(self.executor, self.workers, tasks, lost=name_lost))

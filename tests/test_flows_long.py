@@ -16,7 +16,7 @@ from tests.conftest import CorpusCapture
 from tests.test_streams_tcpflow import random_frames
 
 
-def _compare(sources: Sequence[Path], *, pieces: int = 10) -> pl.DataFrame:
+def _compare(sources: Sequence[Path], *, pieces: int = 40) -> pl.DataFrame:
     """Compare with what comes of so many pieces."""
     whole = flows(sources).connections
     packets = int(whole["orig_pkts"].sum() + whole["resp_pkts"].sum())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from queries.flows.packets import COUNTERPARTS
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _PREFIX = "1:"
+_RECENT = 1 << 10  # endpoints between which there are many connections in a row
 
 
 def community_id(
@@ -51,18 +53,16 @@ def community_ids(connections: pl.DataFrame, sides: tuple[str, str] = ("a", "b")
         "l4_proto",
         *(f"{side}_{part}" for part in ("hi", "lo", "port") for side in sides),
     )
-    return [
-        community_id(
-            _packed(version, hi, lo),
-            _packed(version, other_hi, other_lo),
-            (port, other_port),
-            protocol,
-            one_way=protocol in COUNTERPARTS and COUNTERPARTS[protocol].get(port) != other_port,
-        )
-        for version, protocol, hi, other_hi, lo, other_lo, port, other_port in connections.select(
-            columns
-        ).iter_rows()
-    ]
+    of_row = lru_cache(_RECENT)(_of_row)
+    return [of_row(*row) for row in connections.select(columns).iter_rows()]
+
+
+def _of_row(
+    version: int, protocol: int, hi: int, other_hi: int, lo: int, other_lo: int, port: int, other_port: int
+) -> str:
+    one_way = protocol in COUNTERPARTS and COUNTERPARTS[protocol].get(port) != other_port
+    ends = _packed(version, hi, lo), _packed(version, other_hi, other_lo)
+    return community_id(*ends, (port, other_port), protocol, one_way=one_way)
 
 
 def _packed(version: int, high: int, low: int) -> bytes:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from pcap2arrow.reading.text import text
 from queries.flows.community import community_ids
 from queries.flows.history import closed_windows, counted, histories, of_flags
 from queries.flows.packets import ICMP, ICMPV6, TCP, UDP, FlowPackets
+from queries.flows.runs import Runs
 from queries.flows.sequences import WAY, acknowledged, gap_rows, octets, placed_segments
 from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
+
+Mask = NDArray[np.bool_]
 
 PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 """What conn.log calls protocols."""
@@ -32,14 +37,16 @@ def connections_table(groups: Iterable[pl.DataFrame]) -> pl.DataFrame:
     ``conn_state`` is conn.log's, and so is ``history`` (see :func:`~queries.flows.history.histories`), null for ICMP.
     ``handshake_rtt`` is from SYN to the ACK after SYN and ACK.  ``community_id`` is version 1 with seed 0.
     """
-    together = pl.concat(groups)
-    return _shown(together.drop("connection").sort(TURN, PLACE, "frame_number").with_row_index("connection"))
+    order = (TURN, PLACE, "frame_number")
+    return pl.concat(groups).sort(order).drop(order).with_row_index("connection")
 
 
 def summed(packets: FlowPackets) -> pl.DataFrame:
-    """A row per connection of a group, with what else tells its place and state."""
+    """A row per connection of a group, as the table has it, and the order of their first packets."""
     table = with_direction(packets)
-    sums = table.group_by("connection", maintain_order=True).agg(*firsts(), *totals())
+    sums = begun(table).join(
+        table.group_by("connection").agg(totals()), on="connection", maintain_order="left"
+    )
     placed = placed_segments(table)
     lacking = placed.filter(pl.col("gap") > 0).select("connection", ~pl.col("orig")).unique()
     acks = acknowledged(table.join(lacking, on=WAY, how="semi", maintain_order="left"))
@@ -49,7 +56,7 @@ def summed(packets: FlowPackets) -> pl.DataFrame:
         counted("T", placed.lazy().filter("repeated").select(*WAY, "row")),
         counted("G", gap_rows(placed, acks).lazy()),
     ])  # fmt: skip
-    return with_octets(sums, octets(placed)).join(histories(letters), on="connection", how="left")
+    return shown(with_octets(sums, octets(placed)).join(histories(letters), on="connection", how="left"))
 
 
 def with_direction(packets: FlowPackets) -> pl.DataFrame:
@@ -68,15 +75,16 @@ def first_back() -> pl.Expr:
     return pl.col("back").first() ^ ((pl.col("l4_proto").first() == TCP) & first_is_answer)
 
 
-def firsts() -> list[pl.Expr]:
-    """What the first packets of a connection say of it: those of each kind, in their order."""
-    return [
+def begun(table: pl.DataFrame) -> pl.DataFrame:
+    """What the first packets of each connection say of it; those of a connection follow each other."""
+    sums = table.group_by("connection", maintain_order=True).agg(
         pl.col("ip_version", "l4_proto", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port").first(),
         pl.col("orig_back").first(),
         pl.col("time").first().alias("ts"),
         pl.col(TURN, PLACE, "frame_number").first(),
-        _handshake().alias("handshake_rtt"),
-    ]
+    )
+    begin, _, end = (_times(table, kind) for kind in _handshake_packets(table))
+    return sums.with_columns((end - begin).alias("handshake_rtt"))
 
 
 def totals() -> list[pl.Expr]:
@@ -119,24 +127,30 @@ def _flag_sums() -> list[pl.Expr]:
     return [expression.any().alias(name) for name, expression in found.items()]
 
 
-def _handshake() -> pl.Expr:
-    begin, _, end = _handshake_packets()
-    return pl.col("time").filter(end).first() - pl.col("time").filter(begin).first()
-
-
-def _handshake_packets() -> tuple[pl.Expr, pl.Expr, pl.Expr]:
-    """Which of a connection's packets may be SYN, its answer, and the ACK after that."""
-    flags, mine = pl.col("tcp_flags"), pl.col("orig")
+def _handshake_packets(table: pl.DataFrame) -> tuple[Mask, Mask, Mask]:
+    """Which packets are their connection's first SYN, the first answer to it, and the first ACK after that."""
+    runs = Runs.of(table, ["connection"])
+    flags, mine = table["tcp_flags"].to_numpy(), table["orig"].to_numpy()
     answer = (flags & (SYN | ACK) == (SYN | ACK)) & ~mine
-    end = mine & (answer.cum_sum() > 0) & (flags & (SYN | ACK | RST) == ACK)
-    return mine & (flags & (SYN | ACK) == SYN), answer, end
+    end = mine & (flags & (SYN | ACK | RST) == ACK) & (runs.sums(answer.astype(np.int64)) > 0)
+    begin = mine & (flags & (SYN | ACK) == SYN)
+    return runs.first_of(begin), runs.first_of(answer), runs.first_of(end)
 
 
-def is_first() -> pl.Expr:
-    """Which packets :func:`firsts` are made of: the first one of each kind."""
-    kinds = _handshake_packets()
-    of_kind = (kind & (kind.cum_sum() == 1) for kind in kinds)
-    return pl.any_horizontal(pl.int_range(pl.len()) == 0, *of_kind).over("connection")
+def _times(table: pl.DataFrame, chosen: Mask) -> pl.Series:
+    """The time of each connection's chosen packet, null without one."""
+    runs = Runs.of(table, ["connection"])
+    rows = np.flatnonzero(chosen)
+    of_group = np.full(len(runs.starts), -1)
+    of_group[np.searchsorted(runs.starts, rows, side="right") - 1] = rows
+    return table["time"].gather(pl.Series(of_group).replace(-1, None))
+
+
+def telling(table: pl.DataFrame) -> pl.Series:
+    """Which packets :func:`begun` is made of."""
+    first = np.zeros(len(table), np.bool_)
+    first[Runs.of(table, ["connection"]).starts] = True
+    return pl.Series(np.any([first, *_handshake_packets(table)], axis=0))
 
 
 def with_octets(sums: pl.DataFrame, sequences: pl.DataFrame) -> pl.DataFrame:
@@ -189,7 +203,8 @@ def _state() -> pl.Expr:
     return pl.when(protocol == TCP).then(of_tcp).when(protocol == UDP).then(answered).otherwise(of_icmp)
 
 
-def _shown(connections: pl.DataFrame) -> pl.DataFrame:
+def shown(connections: pl.DataFrame) -> pl.DataFrame:
+    """Connections as the table has them, of all that is known of them."""
     ends = {
         f"{side}_{part}": pl.when(pl.col("orig_back") == swapped).then(f"a_{part}").otherwise(f"b_{part}")
         for side, swapped in (("src", False), ("dst", True))
@@ -210,7 +225,6 @@ def _shown(connections: pl.DataFrame) -> pl.DataFrame:
     )
     addresses = text(numbers).collect()
     return named.select(
-        "connection",
         "ts",
         addresses["ip_src"].alias("id_orig_h"),
         pl.col("src_port").alias("id_orig_p"),
@@ -234,4 +248,7 @@ def _shown(connections: pl.DataFrame) -> pl.DataFrame:
         "handshake_rtt",
         "last_time",
         pl.Series("community_id", community_ids(named, ("src", "dst")), dtype=pl.String),
+        TURN,
+        PLACE,
+        "frame_number",
     )

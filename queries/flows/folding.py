@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from queries.flows.connections import first_back, firsts, is_first, totals, with_octets
+from queries.flows.connections import begun, first_back, shown, telling, totals, with_octets
 from queries.flows.history import closed_windows, counted, histories, of_flags
 from queries.flows.packets import KEY, Initial, by_ends, renewals
 from queries.flows.sequences import (
@@ -79,7 +79,7 @@ class _Known:
 
     def with_more(self, table: pl.DataFrame, first: int) -> _Known:
         """The same with packets that have ``row`` numbers from ``first`` on, each behind those before it."""
-        together = pl.concat([self.kept, table])
+        together = pl.concat([self.kept, table]).sort("connection", maintain_order=True)
         segments = arrived(table, self.ways)
         ways = reached(segments, self.ways)
         stretches = covered(pl.concat([self.stretches, segments.select(COVERED.names())]))
@@ -113,9 +113,8 @@ class _Known:
         gaps = gap_rows(placed.select(*WAY, "row", "place", "gap", "base"), self.acks)
         letters = [of_flags(self.kept), self.letters.lazy(), counted("G", gaps.lazy())]
         history = histories(pl.concat([each.cast(_LETTERS) for each in letters]))
-        sums = self.kept.group_by("connection", maintain_order=True).agg(*firsts())
-        together = sums.join(self.totals, on="connection", maintain_order="left")
-        return with_octets(together, counts).join(history, on="connection", how="left")
+        together = begun(self.kept).join(self.totals, on="connection", maintain_order="left")
+        return shown(with_octets(together, counts).join(history, on="connection", how="left"))
 
 
 def _kept(packets: pl.DataFrame) -> pl.DataFrame:
@@ -123,7 +122,9 @@ def _kept(packets: pl.DataFrame) -> pl.DataFrame:
     letters = of_flags(packets).select("row").collect().to_series()
     flags = pl.col("tcp_flags")
     closes = [(flags & bit != 0) & ((flags & bit != 0).cum_sum().over(WAY) == 1) for bit in (FIN, RST)]
-    return packets.filter(pl.col("row").is_in(letters.implode()) | is_first() | pl.any_horizontal(closes))
+    return packets.filter(
+        pl.col("row").is_in(letters.implode()) | telling(packets) | pl.any_horizontal(closes)
+    )
 
 
 def _added(known: pl.DataFrame, more: pl.DataFrame, by: Iterable[str]) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from queries.flows.packets import TCP, UDP
+from queries.flows.runs import Runs
 from queries.flows.sequences import WAY
 from queries.streams.packets import ACK, FIN, RST, SYN
 
@@ -37,7 +38,8 @@ def histories(letters: pl.LazyFrame) -> pl.DataFrame:
 def of_flags(table: pl.DataFrame) -> pl.LazyFrame:
     """Letters that packets have for their flags, with :data:`WAY`, ``row`` and ``rank``.
 
-    ``table`` has packets with ``connection``, ``orig``, and their ``row`` in it.
+    ``table`` has packets with ``connection``, ``orig``, and their ``row`` in it; those of a connection follow each
+    other.
     """
     shown = table.lazy()
     return pl.concat([_once(shown), _changing(shown), _flipped(shown)])
@@ -87,19 +89,24 @@ def _once(shown: pl.LazyFrame) -> pl.LazyFrame:
 def _changing(shown: pl.LazyFrame) -> pl.LazyFrame:
     """What counts where its sequence number is another one than before; that of FIN is behind the octets."""
     flags = pl.col("tcp_flags")
-    letter = (
-        pl.when(flags & (SYN | ACK) == SYN | ACK).then(pl.lit("H"))
-        .when(flags & SYN != 0).then(pl.lit("S"))
-        .when(flags & FIN != 0).then(pl.lit("F"))
-        .otherwise(pl.lit("R"))
+    kind = (
+        pl.when(flags & (SYN | ACK) == SYN | ACK).then(0)
+        .when(flags & SYN != 0).then(1)
+        .when(flags & FIN != 0).then(2)
+        .otherwise(3)
     )  # fmt: skip
     ends = pl.when(flags & FIN != 0).then("payload_len").otherwise(0).cast(pl.Int64)
     number = (pl.col("tcp_seq").cast(pl.Int64) + ends) % (1 << 32)
-    found = shown.filter(pl.col("l4_proto") == TCP, _bits() == 1).select(
-        *WAY, "row", letter=letter, number=number
+    found = (
+        shown.filter(pl.col("l4_proto") == TCP, _bits() == 1)
+        .select(*WAY, "row", kind=kind, number=number)
+        .sort(*WAY, "kind", maintain_order=True)
+        .collect()
     )
-    is_new = pl.col("number") != pl.col("number").shift(1).over(*WAY, "letter")
-    return found.filter(is_new.fill_null(True)).select(_event(pl.col("letter"), _LETTER))
+    number_ = found["number"].to_numpy()
+    is_new = number_ != Runs.of(found, (*WAY, "kind")).before(number_, -1)
+    letter = pl.col("kind").replace_strict(dict(enumerate("HSFR")), return_dtype=pl.String)
+    return found.lazy().filter(pl.Series(is_new)).select(_event(letter, _LETTER))
 
 
 def closed_windows(table: pl.DataFrame) -> pl.LazyFrame:
@@ -120,5 +127,6 @@ def closed_windows(table: pl.DataFrame) -> pl.LazyFrame:
 
 def _flipped(shown: pl.LazyFrame) -> pl.LazyFrame:
     """Connections whose first packet was from the responder."""
-    first = shown.filter(pl.col("l4_proto") == TCP, pl.col("row") == pl.col("row").first().over("connection"))
+    goes_on = pl.col("connection") == pl.col("connection").shift(1)
+    first = shown.filter(~goes_on.fill_null(False), pl.col("l4_proto") == TCP)
     return first.filter(~pl.col("orig")).select(_event(_FLIPPED, -1))

@@ -67,3 +67,11 @@ class Runs:
         found = np.roll(values, 1)
         found[self.starts] = none
         return found
+
+    def first_of(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The first chosen row of each group that has one."""
+        rows = np.flatnonzero(chosen)
+        group = np.searchsorted(self.starts, rows, side="right")
+        found = np.zeros(self.rows, np.bool_)
+        found[rows[np.append(True, group[1:] != group[:-1])[: len(rows)]]] = True
+        return found
