@@ -116,7 +116,7 @@ def _rows(packets: Sequence[Held]) -> int:
 
 
 def _parted_again(packets: Sequence[Held], most: int, path: str) -> Iterator[list[Held]]:
-    """Packets in smaller buckets, several together where there is room: what still has too many is a long connection."""
+    """Packets in smaller buckets, several together if they are small: those that are still too large are long ones."""
     parting = Parting(max(-(-_rows(packets) * 2 // most), _FINE))
     numbers = count()
     buckets: dict[int, list[Held]] = {}
@@ -126,7 +126,7 @@ def _parted_again(packets: Sequence[Held], most: int, path: str) -> Iterator[lis
             buckets.setdefault(bucket, []).append(Held(len(some), least_of(some), frame))
     together: list[Held] = []
     for of_bucket in buckets.values():
-        if together and _rows(together) + _rows(of_bucket) > most:
+        if together and _rows(together) + _rows(of_bucket) > most // _SHARE:
             yield together
             together = []
         together += of_bucket

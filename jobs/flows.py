@@ -43,6 +43,10 @@ _SUMMED = 256
 """Octets of memory that it takes to sum connections up, for each packet, about."""
 
 
+_WRITTEN = 1 << 18
+"""Connections that are written at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Flows:
     """The connections table, what users should know of the filter, and what was wrong in captures."""
@@ -212,7 +216,11 @@ def write_flows(connections: pl.DataFrame, path: str) -> None:
     with open_target(path) as (file, _):
         match Path(path).suffix:
             case ".parquet":
-                pq.write_table(connections.to_arrow(), file, compression="zstd")
+                with pq.ParquetWriter(
+                    file, connections.clear().to_arrow().schema, compression="zstd"
+                ) as writer:
+                    for some in connections.iter_slices(_WRITTEN):
+                        writer.write_table(some.to_arrow())
             case ".csv":
                 file.write(connections.with_columns(durations).write_csv().encode())
             case _:

@@ -37,8 +37,12 @@ def connections_table(groups: Iterable[pl.DataFrame]) -> pl.DataFrame:
     ``conn_state`` is conn.log's, and so is ``history`` (see :func:`~queries.flows.history.histories`), null for ICMP.
     ``handshake_rtt`` is from SYN to the ACK after SYN and ACK.  ``community_id`` is version 1 with seed 0.
     """
-    order = (TURN, PLACE, "frame_number")
-    return pl.concat(groups).sort(order).drop(order).with_row_index("connection")
+    together = pl.concat(groups)
+    order = together.select(pl.arg_sort_by(TURN, PLACE, "frame_number")).to_series()
+    columns = [name for name in together.columns if name not in (TURN, PLACE, "frame_number")]
+    return pl.DataFrame([together.drop_in_place(name).gather(order) for name in columns]).with_row_index(
+        "connection"
+    )
 
 
 def summed(packets: FlowPackets) -> pl.DataFrame:
