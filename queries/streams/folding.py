@@ -235,26 +235,25 @@ class Folding:
 
     def _keep(self, packets: Packets, touched: list[tuple[LongTrack, int]], flows: list[int]) -> None:
         """Keep the packets that streams begin, open, close and end with, and the last one of each flow."""
-        rows = (packets.bounds[1:] - 1).tolist()
+        here = {row: place for place, row in enumerate((packets.bounds[1:] - 1).tolist())}
         for track, base in touched:
             flow = self._of_flow[track.flow]
             for name in _ROWS:
                 row = getattr(track, name)
                 if row >= flow.count:
-                    track.kept[name] = self._kept_count + len(rows)
-                    rows.append(row + base)
+                    track.kept[name] = self._kept_count + here.setdefault(row + base, len(here))
                 elif row == flow.count - 1 and name in ("closing", "last"):
                     track.kept[name] = flow.latest
         for place, number in enumerate(flows):
             flow = self._of_flow[number]
             flow.latest = self._kept_count + place
             flow.count += int(packets.bounds[place + 1] - packets.bounds[place])
-        chosen = np.array(rows, np.int64)
+        chosen = np.fromiter(here, np.int64, len(here))
         order = packets.order[chosen]
         self._kept.append(packets.table[order])
         self._flags.append(packets.flags[chosen])
         self._turns.append(order + self._packets)
-        self._kept_count += len(rows)
+        self._kept_count += len(here)
 
     def _let_go(self, ended: list[LongTrack]) -> None:
         """Streams that ended."""
