@@ -2,13 +2,18 @@
 
 Run by hand, on a machine with nothing else to do::
 
-    python tests/benchmarks/streams.py [--bytes 1e9] [--pairs 3] [--connections 30000] [--packets 10e6] [--capture FILE]
+    python tests/benchmarks/streams.py [--bytes 1e9] [--pairs 3] [--capture FILE]
+    python tests/benchmarks/streams.py --connections 30000
+    python tests/benchmarks/streams.py --packets 10e6
+    python tests/benchmarks/streams.py --half-open 1e6
+    python tests/benchmarks/streams.py --syn-after-syn 1e6
 
 A capture of about ``--bytes`` octets of real traffic is built on a memory file system (or is given) and converted.
 Then tcpflow writes its streams, and pcap2arrow those of the dataset as tables and as files, and those of the capture as
 files, in turn, ``--pairs`` times after a round that warms up; ratios are those of the medians.  With ``--connections``,
 the capture is of so many short connections, 40 packets each way, that go on side by side; with ``--packets``, of one
-connection of so many packets, of which some are lost, swapped or sent again.  Peaks are of one process.
+connection of so many packets, of which some are lost, swapped or sent again; with ``--half-open`` and
+``--syn-after-syn`` of so many SYN, each from another endpoint, or all between the same two.  Peaks are of one process.
 """
 
 from __future__ import annotations
@@ -48,6 +53,9 @@ def commands(folder: Path, capture: Path, dataset: Path) -> dict[str, Command]:
         "dataset to tables": Command(ours("streams", dataset, "--tables", tables), tables),
         "dataset to files": Command(ours("streams", dataset, "-o", files), files),
         "capture to files": Command(ours("streams", capture, "-o", files), files),
+        "dataset to hashes and octets": Command(
+            ours("streams", dataset, "--tables", tables, "--hash", "--octets"), tables
+        ),
         "dataset to connections": Command(
             ours("flows", dataset, "-o", folder / "c.parquet"), folder / "c.parquet"
         ),
@@ -114,6 +122,23 @@ def build_long(target: Path, packets: int) -> Path:
     return target
 
 
+def build_syn(target: Path, count: int, *, half_open: bool) -> Path:
+    """A capture of so many SYN, each of another connection: from another endpoint, or all between the same two."""
+    frame = np.frombuffer(tcp.Segment(0, flags=tcp.FLAGS["S"]).frame(), np.uint8)
+    number = np.arange(count)
+    record = np.zeros((count, 16 + len(frame)), np.uint8)
+    record[:, 16:] = frame
+    length = np.full(count, len(frame))
+    header = np.stack([1_700_000_000 + number // 10**5, number % 10**5 * 10, length, length], axis=1)
+    record[:, :16] = header.astype("<u4").view(np.uint8)
+    if half_open:
+        record[:, 42:46] = ((10 << 24) + number // 50_000).astype(">u4")[:, None].view(np.uint8)
+        record[:, 50:52] = (1024 + number % 50_000).astype(">u2")[:, None].view(np.uint8)
+    record[:, 54:58] = (number * 7919 % 2**32).astype(">u4")[:, None].view(np.uint8)
+    target.write_bytes(pcap_header("<") + record.tobytes())
+    return target
+
+
 def figures(medians: dict[str, Run]) -> list[Figure]:
     """The figures, beside the floors that they must keep."""
     real = medians["tcpflow"].wall
@@ -127,7 +152,9 @@ def figures(medians: dict[str, Run]) -> list[Figure]:
         Figure(f"{name}: less processor time", used / medians[name].cpu, "x", floor, at_least=True)
         for name, floor in floors.items()
     ]
-    peaks = [Figure(f"{name}: peak", medians[name].peak / 1e6, "MB", 700) for name in floors]
+    peaks = [
+        Figure(f"{name}: peak", medians[name].peak / 1e6, "MB", 700) for name in medians if name != "tcpflow"
+    ]
     return faster + peaks
 
 
@@ -138,6 +165,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3, help="rounds after the one that warms up (default 3)")
     parser.add_argument("--connections", type=int, help="short connections instead of real traffic")
     parser.add_argument("--packets", type=float, help="one connection of so many packets instead")
+    parser.add_argument("--half-open", type=float, help="so many connections of a SYN each instead")
+    parser.add_argument("--syn-after-syn", type=float, help="the same between two endpoints")
     parser.add_argument("--capture", type=Path, help="a capture that is there already")
     options = parser.parse_args()
     need("tcpflow")
@@ -149,6 +178,8 @@ def main() -> None:
             build_connections(capture, options.connections)
         elif options.packets:
             build_long(capture, int(options.packets))
+        elif syn := options.half_open or options.syn_after_syn:
+            build_syn(capture, int(syn), half_open=bool(options.half_open))
         else:
             build_capture(capture, options.bytes)
         run(Command(ours("convert", capture, "-o", dataset, "--workers", "2"), dataset))
