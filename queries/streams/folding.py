@@ -37,12 +37,13 @@ class LongTrack(Track):
     """A stream whose rows are packets of its flow, counted from 0.
 
     ``kept`` are where its first packet, its first octets, its closing and its last packet are among those kept, and
-    ``runs`` what was written to it since these were noted: places, lengths, rows.
+    ``runs`` what was written to it since these were noted: places, lengths, rows.  ``extents`` say where notes are.
     """
 
     number: int = 0
     kept: dict[str, int] = field(default_factory=dict)
     runs: list[tuple[Ints, Ints, Ints]] = field(default_factory=list)
+    extents: list[np.void] = field(default_factory=list)
 
     def drain(self) -> None:
         """Put what was written packet by packet to the rest."""
@@ -110,6 +111,7 @@ class Folding:
         self._skip = rules.skip
         self._base = 0
         self._packets_here: Packets
+        self._noted: dict[str, NDArray[np.generic]] = {}
         self._log = log
         self._flows: dict[tuple[object, ...], int] = {}
         self._of_flow: list[_Flow] = []
@@ -126,6 +128,7 @@ class Folding:
         ends = np.cumsum(table[LENGTH].to_numpy(), dtype=np.int64)
         nowhere = Slices(np.empty(0, np.uint8), ends - table[LENGTH].to_numpy(), ends)
         packets = grouped(table, nowhere)
+        self._noted = _noted(packets.table)
         flows = self._numbered(packets)
         touched: list[tuple[LongTrack, int]] = []  # with the row in the frame that its row 0 would be
         for place, flow in enumerate(flows):
@@ -211,7 +214,7 @@ class Folding:
     def _is_repeated(self, track: LongTrack, row: int) -> bool:
         """Whether a stream that ended says what the packet of its flow does that comes next."""
         self._note(self._packets_here, [(track, self._base)])
-        return self._repeats.says(track, track.number, row)
+        return self._repeats.says(track, track.number, track.extents, row)
 
     def _note(self, packets: Packets, touched: list[tuple[LongTrack, int]]) -> None:
         """Note what was written to streams."""
@@ -224,14 +227,15 @@ class Folding:
         if not found:
             return
         stream, place, length, row = (np.concatenate(each) for each in zip(*found, strict=True))
-        table = packets.table.select(
-            PART, AT, "capture_id", "frame_number", pl.col("time").dt.epoch("ns").fill_null(NO_TIME)
-        )[packets.order[row]]
         notes = np.empty(len(row), NOTE)
         notes["place"], notes["length"] = place, length
-        for name in table.columns:
-            notes[name] = table[name].to_numpy()
-        self._log.add(stream, notes)
+        chosen = packets.order[row]
+        for name, values in self._noted.items():
+            notes[name] = values[chosen]
+        added = self._log.add(stream, notes)
+        of_number = {track.number: track for track, _ in touched}
+        for number, extent in zip(added["stream"].tolist(), added, strict=True):
+            of_number[number].extents.append(extent)
 
     def _keep(self, packets: Packets, touched: list[tuple[LongTrack, int]], flows: list[int]) -> None:
         """Keep the packets that streams begin, open, close and end with, and the last one of each flow."""
@@ -300,3 +304,10 @@ class Folding:
             payload=Slices(np.empty(0, np.uint8), nothing, nothing),
             table=pl.concat(self._kept)[row],
         )
+
+
+def _noted(table: pl.DataFrame) -> dict[str, NDArray[np.generic]]:
+    """What is noted of packets beside their places."""
+    time = pl.col("time").dt.epoch("ns").fill_null(NO_TIME)
+    found = table.select(PART, AT, "capture_id", "frame_number", time)
+    return {name: found[name].to_numpy() for name in found.columns}

@@ -7,7 +7,7 @@ from the segments that reach into it, so that only these are in memory, unless a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -72,10 +72,11 @@ class WriteLog:
         self._file.close()
         self._path.unlink()
 
-    def add(self, stream: Ints, notes: NDArray[np.void]) -> None:
-        """Add notes of streams, of each in the order of their coming; all later ones of it come later."""
-        if not len(stream):
-            return
+    def add(self, stream: Ints, notes: NDArray[np.void]) -> NDArray[np.void]:
+        """Add notes of streams, at least one, of each in the order of their coming; all later ones of it come later.
+
+        The result says where they are: a value per stream, whose numbers ascend.
+        """
         order = np.argsort(stream, kind="stable")
         stream, notes = stream[order], notes[order]
         firsts = np.append(0, np.flatnonzero(stream[1:] != stream[:-1]) + 1)
@@ -90,6 +91,7 @@ class WriteLog:
         with failing_as(self._path):
             while view:
                 view = view[self._file.write(view) :]
+        return added
 
     def close(self, number: Ints) -> None:
         """All is added: from now on streams have these numbers."""
@@ -99,15 +101,10 @@ class WriteLog:
         self._bounds = np.searchsorted(self._extents["stream"], np.arange(len(number) + 1))
         self._added = []
 
-    def reaching(self, stream: int, low: int, high: int) -> NDArray[np.void]:
-        """Notes of a stream that reach between these places, in the order of coming, of all that were added."""
+    def reaching(self, extents: Sequence[np.void], low: int, high: int) -> NDArray[np.void]:
+        """Of notes that are there (see :meth:`add`) those that reach between these places, in their order."""
         found = [np.empty(0, NOTE)]
-        for added in self._added:
-            at = int(np.searchsorted(added["stream"], stream))
-            if at < len(added) and added["stream"][at] == stream:
-                extent = added[at]
-                if extent["least"] < high and extent["greatest"] > low:
-                    found.append(self._read(extent))
+        found += (self._read(each) for each in extents if each["least"] < high and each["greatest"] > low)
         notes: NDArray[np.void] = np.concatenate(found)
         notes = notes[(notes["place"] < high) & (notes["place"] + notes["length"] > low)]
         return notes
