@@ -100,12 +100,13 @@ def sum_up(packets: Sequence[Held], most: int, path: str) -> pl.DataFrame:
     if _rows(packets) <= most:
         return summed(by_connection(pl.concat([held.read() for held in packets])))
     found = []
-    for some in _parted_again(packets, most, path):
+    rows = max(most // _SHARE, 1)
+    for number, some in enumerate(_parted_again(packets, most, path)):
         if _rows(some) <= most:
             found.append(summed(by_connection(pl.concat([held.read() for held in some]))))
             continue
-        folding = Folding()
-        for frame in in_time_order(some, Held.read, max(most // _SHARE, 1)):
+        folding = Folding(f"{path}.acks.{number}", rows)
+        for frame in in_time_order(some, Held.read, rows):
             folding.take(frame)
         found.append(folding.finish())
     return pl.concat(found)

@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from queries.flows.connections import begun, first_back, shown, telling, totals, with_octets
+from queries.flows.early import EarlyAcks
 from queries.flows.history import closed_windows, counted, histories, of_flags
 from queries.flows.packets import KEY, Initial, by_ends, renewals
 from queries.flows.sequences import (
@@ -77,8 +78,11 @@ class _Known:
         here = pl.col("connection").is_in(connections.implode())
         return _Known(*(getattr(self, each.name).filter(~here if others else here) for each in fields(self)))
 
-    def with_more(self, table: pl.DataFrame, first: int) -> _Known:
-        """The same with packets that have ``row`` numbers from ``first`` on, each behind those before it."""
+    def with_more(self, table: pl.DataFrame, first: int, early: EarlyAcks) -> _Known:
+        """The same with packets that have ``row`` numbers from ``first`` on, each behind those before it.
+
+        ACKs are ``early`` where no segment of their way is there yet.
+        """
         together = pl.concat([self.kept, table]).sort("connection", maintain_order=True)
         segments = arrived(table, self.ways)
         ways = reached(segments, self.ways)
@@ -97,7 +101,7 @@ class _Known:
             ways,
             stretches,
             last_acknowledged(acks, self.acked),
-            still_telling(pl.concat([self.acks, farther]), stretches, ways),
+            still_telling(pl.concat([self.acks, early.take(farther, ways)]), stretches, ways),
             _added(self.windows, closed.group_by(WAY).agg(times=pl.len().cast(pl.Int64)), WAY),
             pl.concat([self.letters, letters.cast(_LETTERS).collect()]),
         )
@@ -139,9 +143,13 @@ def _added(known: pl.DataFrame, more: pl.DataFrame, by: Iterable[str]) -> pl.Dat
 
 
 class Folding:
-    """Sums packets of :func:`~queries.flows.packets.flow_columns` up, frame by frame, each after those before it."""
+    """Sums packets of :func:`~queries.flows.packets.flow_columns` up, frame by frame, each after those before it.
 
-    def __init__(self) -> None:
+    Of what there is much nevertheless, about so many ``rows`` are in memory, others in files that begin with ``path``.
+    """
+
+    def __init__(self, path: str, rows: int) -> None:
+        self._early = EarlyAcks(path, rows)
         self._known: _Known | None = None
         self._ends: pl.DataFrame | None = None
         self._begun = 0
@@ -152,7 +160,7 @@ class Folding:
         """Sum up the next packets, in the order of the whole, at least one."""
         table = self._with_direction(self._with_connection(packets))
         known = self._known or _Known.nothing(table)
-        known = known.with_more(table, self._rows)
+        known = known.with_more(table, self._rows, self._early)
         self._rows += len(table)
         assert self._ends is not None
         going_on = self._ends["connection"]
