@@ -172,10 +172,9 @@ class Job:
         """How flows are parted, so that no bucket takes more memory than it may."""
         if self.rules.as_tcpflow or self.outputs.at_once:
             return Parting.into(1)
-        if reading.apart:
-            expected = sum(part.rows for part in found) * ROW
-        else:
-            known = sum(part.octets or 0 for part in found)
+        expected = sum(part.rows for part in found) * ROW
+        if not reading.apart:
+            known = max(sum(part.octets or 0 for part in found), expected)
             is_known = all(part.octets is not None for part in found)
             expected = known if is_known else max(known, self.sizes.unknown)
         return Parting.into(min(max(-(-expected // self.sizes.bucket), 1), self.sizes.most_buckets))

@@ -16,7 +16,7 @@ from queries.streams.partial import READ_OCTETS, OctetsTable
 
 Ints = NDArray[np.int64]
 
-_AT_ONCE = 16 << 20  # octets
+_AT_ONCE = 2 << 20  # octets; their places take many times as much
 _MOST_ROWS = 1 << 14
 
 

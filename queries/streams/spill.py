@@ -32,7 +32,7 @@ _TOGETHER = 1 << 17
 """Rows that are parted at once, or more."""
 
 _MOST_ROWS = 1 << 16
-"""Rows of a piece at most, of packets whose octets are elsewhere."""
+"""Rows of a piece at most."""
 
 _FINE = 64
 """Buckets that one is parted into again, at least: only long connections remain large."""
@@ -170,8 +170,7 @@ class Spill:
         order = np.argsort(numbers, kind="stable")
         ordered = _without_nulls(segments)[order]
         for bucket, first, stop in _stretches(numbers[order]):
-            for at in range(first, stop, _MOST_ROWS):
-                self._keep(bucket, ordered[at : min(at + _MOST_ROWS, stop)], np.empty(0, np.uint8))
+            self._keep(bucket, ordered[first:stop], np.empty(0, np.uint8))
 
     def add_again(self, table: pl.DataFrame, payload: Slices) -> None:
         """Add segments that were in a bucket of another parting."""
@@ -201,9 +200,11 @@ class Spill:
 
 
 def _stretches(numbers: NDArray[np.uint16]) -> Iterator[tuple[int, int, int]]:
-    """Of sorted numbers each one, with its first place and the one behind its last."""
+    """Of sorted numbers each one, with its first place and the one behind its last; of many, some after others."""
     marks = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(numbers)]
-    return ((int(numbers[first]), first, stop) for first, stop in pairwise(marks) if first < stop)
+    for first, stop in pairwise(marks):
+        for at in range(first, stop, _MOST_ROWS):
+            yield int(numbers[first]), at, min(at + _MOST_ROWS, stop)
 
 
 def _without_nulls(table: pl.DataFrame) -> pl.DataFrame:
