@@ -224,7 +224,7 @@ def big_endian_captures(dataset: Dataset, captures: Sequence[LiveCapture]) -> fr
         return any(least <= each <= greatest for least, greatest in ranges for each in HOST_ORDER_LINK_TYPES)
 
     def is_swapped(live: LiveCapture) -> bool:
-        from pcap2arrow.writing.stored import capture_row
+        from pcap2arrow.writing.sources.stored import capture_row
 
         return bool(capture_row(dataset, live)["byte_order"] == "big")
 
@@ -248,8 +248,8 @@ def _count_without_octets(dataset: Dataset, live: LiveCapture, filters: Sequence
 
 def _count_capture(path: str, name: str, filters: Sequence[Filter]) -> SelectedCount:
     """By octets alone: decoding all columns would take longer."""
-    from pcap2arrow.writing.reader import FileReader
-    from pcap2arrow.writing.selection import Wanted
+    from pcap2arrow.writing.records.selection import Wanted
+    from pcap2arrow.writing.sources.reader import FileReader
     from queries.exports import FilterSelection
 
     selection, damage = FilterSelection(filters), list[str]()

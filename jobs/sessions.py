@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import ExportError, UsageError
-from pcap2arrow.writing.encoded import Encoded
-from pcap2arrow.writing.slices import Slice
+from pcap2arrow.writing.records.encoded import Encoded
+from pcap2arrow.writing.sources.slices import Slice
 from queries.sessions import READ, Session, Tracking, in_order, track
 from queries.streams.reading import Reading, parts
 

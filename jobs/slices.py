@@ -13,12 +13,12 @@ from jobs.executors import THREADS
 from jobs.sources import found_by_all
 from pcap2arrow.errors import QuarantineError, UsageError
 from pcap2arrow.tasks import NamedTask
-from pcap2arrow.writing.arrangement import MERGED, slices
-from pcap2arrow.writing.of_files import file_within, packets_in
-from pcap2arrow.writing.reader import FileReader, TableReader
-from pcap2arrow.writing.selection import Wanted
-from pcap2arrow.writing.slices import Slice, first_time
-from pcap2arrow.writing.sources import open_readers
+from pcap2arrow.writing.merging.arrangement import MERGED, slices
+from pcap2arrow.writing.records.selection import Wanted
+from pcap2arrow.writing.sources.named import open_readers
+from pcap2arrow.writing.sources.of_files import file_within, packets_in
+from pcap2arrow.writing.sources.reader import FileReader, TableReader
+from pcap2arrow.writing.sources.slices import Slice, first_time
 
 if TYPE_CHECKING:
     from pcap2arrow.dataset.log import Dataset

@@ -11,7 +11,7 @@ from jobs.executors import THREADS, open_executor, run_all
 from jobs.limits import USUAL_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from pcap2arrow.writing.spool import Spool
+    from pcap2arrow.writing.sources.spool import Spool
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def open_spool(
         yield None
         return
     from jobs.rounds import name_lost, reached_by_all, scratch
-    from pcap2arrow.writing.spool import Spool
+    from pcap2arrow.writing.sources.spool import Spool
 
     with (
         scratch(reached_by_all(temporary, scheduler)) as folder,

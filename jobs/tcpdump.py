@@ -202,8 +202,8 @@ def run(arguments: Arguments, *, opened: Callable[[str], None] = lambda line: No
 def _run(arguments: Arguments, opened: Callable[[str], None]) -> Outcome:
     from jobs.count import filter_warnings
     from pcap2arrow.writing.copy import Copying, Opened, copy, joint_head
-    from pcap2arrow.writing.selection import Wanted
-    from pcap2arrow.writing.sources import open_readers
+    from pcap2arrow.writing.records.selection import Wanted
+    from pcap2arrow.writing.sources.named import open_readers
 
     errors: list[str] = []
     with ExitStack() as stack:

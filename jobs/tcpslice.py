@@ -13,12 +13,12 @@ from pcap2arrow.errors import Pcap2ArrowError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from pcap2arrow.times import Times
-    from pcap2arrow.writing.arrangement import Arrangement
     from pcap2arrow.writing.copy import Head
-    from pcap2arrow.writing.encoded import Encoded
-    from pcap2arrow.writing.formats import Layout
-    from pcap2arrow.writing.reader import Reader
-    from pcap2arrow.writing.slices import Slice, Span
+    from pcap2arrow.writing.merging.arrangement import Arrangement
+    from pcap2arrow.writing.records.encoded import Encoded
+    from pcap2arrow.writing.records.formats import Layout
+    from pcap2arrow.writing.sources.reader import Reader
+    from pcap2arrow.writing.sources.slices import Slice, Span
 
 USAGE = """\
 Usage: pcap2arrow tcpslice [-DdhlRrtv] [-w file]
@@ -171,8 +171,8 @@ def run(arguments: Arguments, *, zone: tzinfo) -> Outcome:
 
 def _opened(file: str, stack: ExitStack) -> list[_Capture]:
     from pcap2arrow.writing.copy import read_head
-    from pcap2arrow.writing.reader import FileReader
-    from pcap2arrow.writing.sources import open_readers
+    from pcap2arrow.writing.sources.named import open_readers
+    from pcap2arrow.writing.sources.reader import FileReader
 
     try:
         readers = stack.enter_context(open_readers(file, None))
@@ -189,7 +189,7 @@ def _opened(file: str, stack: ExitStack) -> list[_Capture]:
 
 def _report(captures: Sequence[_Capture], arguments: Arguments, times: Times, zone: tzinfo) -> Iterator[str]:
     """Lines of first and last times, and of the range."""
-    from pcap2arrow.writing.slices import span
+    from pcap2arrow.writing.sources.slices import span
 
     spans = [span(capture.reader) for capture in captures]
     style = arguments.reported or "raw"
@@ -232,7 +232,7 @@ def _writer(style: Style, zone: tzinfo, *, nanoseconds: bool) -> Callable[[int |
 
 def _write(captures: Sequence[_Capture], arguments: Arguments, times: Times) -> list[str]:
     """Write the packets; the result is what users should know."""
-    from pcap2arrow.writing.formats import UnkeptError
+    from pcap2arrow.writing.records.formats import UnkeptError
     from pcap2arrow.writing.target import appears_whole
 
     if appears_whole(arguments.target):
@@ -245,7 +245,7 @@ def _write_once(
     captures: Sequence[_Capture], arguments: Arguments, times: Times, *, look_ahead: bool
 ) -> list[str]:
     from pcap2arrow.writing.ahead import ahead
-    from pcap2arrow.writing.arrangement import slices
+    from pcap2arrow.writing.merging.arrangement import slices
     from pcap2arrow.writing.target import open_target, write_octets
 
     how = _arrangement(captures, arguments)
@@ -274,7 +274,7 @@ def _write_sessions(
     """The same with the packets after the range that complete sessions, a capture for each of these, and their log."""
     from jobs.sessions import SessionFiles, capture_name, completed, find_sessions
     from pcap2arrow.times import TimeRange
-    from pcap2arrow.writing.arrangement import slices
+    from pcap2arrow.writing.merging.arrangement import slices
     from pcap2arrow.writing.target import open_target, write_octets
 
     if arguments.session_names is not None:
@@ -310,15 +310,15 @@ def _write_sessions(
 
 def _read_from(captures: Sequence[_Capture]) -> list[str]:
     """What the captures are read from once more: files, or the datasets that hold several."""
-    from pcap2arrow.writing.reader import FileReader
+    from pcap2arrow.writing.sources.reader import FileReader
 
     found = [c.reader.path if isinstance(c.reader, FileReader) else c.file for c in captures]
     return [path for k, path in enumerate(found) if not k or path != found[k - 1] or captures[k].alone]
 
 
 def _arrangement(captures: Sequence[_Capture], arguments: Arguments) -> Arrangement:
-    from pcap2arrow.writing.arrangement import Arrangement
-    from pcap2arrow.writing.duplicates import AcrossSources, LastWritten
+    from pcap2arrow.writing.merging.arrangement import Arrangement
+    from pcap2arrow.writing.merging.duplicates import AcrossSources, LastWritten
 
     duplicates = LastWritten() if arguments.compat_duplicates else AcrossSources()
     return Arrangement(
@@ -337,7 +337,7 @@ def _layout(captures: Sequence[_Capture], parts: Sequence[Slice]) -> tuple[Layou
     """A pcap as the first capture's header has it, or where link types differ a pcapng, and a warning that says so."""
     from jobs.link_types import link_type_text
     from pcap2arrow.writing.copy import pcap_layout
-    from pcap2arrow.writing.formats import plan_layout
+    from pcap2arrow.writing.records.formats import plan_layout
 
     link_types = frozenset[int]().union(*(capture.head.link_types for capture in captures))
     nanoseconds = any(capture.head.nanoseconds for capture in captures)
@@ -362,9 +362,9 @@ def _records(
     *,
     look_ahead: bool = True,
 ) -> Generator[Encoded]:
-    from pcap2arrow.writing.arrangement import arranged
     from pcap2arrow.writing.copy import parts_of
-    from pcap2arrow.writing.selection import Wanted
+    from pcap2arrow.writing.merging.arrangement import arranged
+    from pcap2arrow.writing.records.selection import Wanted
 
     wanted = Wanted(as_seen=True, is_pcapng=layout.format == "pcapng", damaged=damaged)
     of_parts = parts_of(parts, [capture.head for capture in captures], layout, wanted)

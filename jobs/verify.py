@@ -11,8 +11,8 @@ from jobs.limits import USUAL_LIMITS, Limits
 from pcap2arrow.dataset.log import open_dataset
 from pcap2arrow.errors import QuarantineError
 from pcap2arrow.tasks import NamedTask
+from pcap2arrow.writing.originals.verification import VerifyReport, verify_capture
 from pcap2arrow.writing.progress import Meter
-from pcap2arrow.writing.verification import VerifyReport, verify_capture
 
 
 def verify(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pcap2arrow.reading.text import text as text
     from pcap2arrow.writing.api import export as export
     from pcap2arrow.writing.api import write_capture as write_capture
-    from pcap2arrow.writing.verification import verify as verify
+    from pcap2arrow.writing.originals.verification import verify as verify
 
 __version__ = "0.1.0"
 

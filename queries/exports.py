@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pcap2arrow.dataset.log import Dataset
     from pcap2arrow.dataset.snapshot import DataFile
     from pcap2arrow.savefile.batch import Records
-    from pcap2arrow.writing.selection import Chosen
+    from pcap2arrow.writing.records.selection import Chosen
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Connections and TCP streams of packet tables that fit in memory, for notebooks and scripts.
 
-What does not fit is for :mod:`jobs.flows` and :mod:`jobs.streams`, which give the same answers.
+What does not fit is for :mod:`jobs.flows.api` and :mod:`jobs.streams.api`, which give the same answers.
 """
 
 from __future__ import annotations

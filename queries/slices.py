@@ -59,7 +59,7 @@ def count_within(
 
     Raises UsageError where a filter needs octets that the dataset does not store.
     """
-    from pcap2arrow.writing.of_files import packets_in
+    from pcap2arrow.writing.sources.of_files import packets_in
     from queries.exports import FilterSelection
 
     selection = FilterSelection(filters)

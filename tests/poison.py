@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs import flow_tasks, stream_tasks
+from jobs.flows import tasks as flow_tasks
+from jobs.streams import tasks as stream_tasks
 from pcap2arrow.conversion import capture
 from tests import tasks
 

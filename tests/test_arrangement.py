@@ -13,8 +13,8 @@ import pytest
 
 import pcap2arrow
 from pcap2arrow.errors import ExportError, UsageError
-from pcap2arrow.writing.arrangement import Arrangement
-from pcap2arrow.writing.duplicates import AcrossSources, Recent, parse_duplicates
+from pcap2arrow.writing.merging.arrangement import Arrangement
+from pcap2arrow.writing.merging.duplicates import AcrossSources, Recent, parse_duplicates
 from pcap2arrow.writing.split import Split
 from tests.commands import run
 from tests.conftest import CorpusCapture

@@ -22,7 +22,7 @@ from pcap2arrow.conversion.options import Frames, OnError, PartitionBy
 from pcap2arrow.dataset.snapshot import TABLES
 from pcap2arrow.errors import UsageError
 from pcap2arrow.schema import COLUMNS
-from pcap2arrow.writing.formats import Format
+from pcap2arrow.writing.records.formats import Format
 from tests.commands import SAMPLE, SAMPLE_PACKETS, command, json_lines, run, start, write_capture
 
 

@@ -17,12 +17,14 @@ import pytest
 import pcap2arrow
 from pcap2arrow.errors import ExportError
 from pcap2arrow.times import TimeRange
-from pcap2arrow.writing import direct, encoded, reader, waiting
-from pcap2arrow.writing.arrangement import Arrangement
-from pcap2arrow.writing.duplicates import Recent
-from pcap2arrow.writing.encoded import Encoded
-from pcap2arrow.writing.formats import Format
-from pcap2arrow.writing.packets import Packets
+from pcap2arrow.writing.merging import direct, waiting
+from pcap2arrow.writing.merging.arrangement import Arrangement
+from pcap2arrow.writing.merging.duplicates import Recent
+from pcap2arrow.writing.records import encoded
+from pcap2arrow.writing.records.encoded import Encoded
+from pcap2arrow.writing.records.formats import Format
+from pcap2arrow.writing.records.packets import Packets
+from pcap2arrow.writing.sources import reader
 from tests.blocks import pcap_header, pcap_record
 from tests.conftest import CorpusCapture
 from tests.oracles.reader import whole_packets

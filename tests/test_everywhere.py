@@ -15,10 +15,10 @@ from jobs.batch import commit_plan, make_plan
 from jobs.convert import convert
 from jobs.count import count, count_selected
 from jobs.export import export_filtered
-from jobs.flows import flows
+from jobs.flows.api import flows
 from jobs.slices import count_slices, count_slices_selected
 from jobs.spools import open_spool
-from jobs.streams import write_streams
+from jobs.streams.api import write_streams
 from jobs.verify import verify
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.inputs import find_captures

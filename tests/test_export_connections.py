@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import pcap2arrow
-from jobs.connections import export_connections
-from jobs.flows import flows
+from jobs.flows.api import flows
+from jobs.flows.connections import export_connections
 from queries.filters.compiled import compile_filter
 from tests.commands import SAMPLE, run
 

@@ -21,14 +21,16 @@ import dask.config
 import psutil
 import pytest
 
-from jobs import flow_tasks, isolation, stream_job
+from jobs import isolation
 from jobs.cluster.local import local_cluster
 from jobs.cluster.settings import settings
 from jobs.convert import convert
-from jobs.flows import flows
+from jobs.flows import tasks as flow_tasks
+from jobs.flows.api import flows
 from jobs.isolation import ATTEMPTS
 from jobs.limits import USUAL_LIMITS, Limits
-from jobs.streams import write_streams
+from jobs.streams import job as stream_job
+from jobs.streams.api import write_streams
 from pcap2arrow.conversion import capture as conversion_tasks
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.inputs import find_captures

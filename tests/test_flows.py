@@ -14,8 +14,8 @@ import pytest
 from distributed import LocalCluster
 
 import pcap2arrow
-from jobs.flows import flows
-from jobs.streams import Sizes
+from jobs.flows.api import flows
+from jobs.streams.api import Sizes
 from queries.filters.compiled import compile_filter
 from queries.flows.community import community_id
 from tests import tcp

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 import pcap2arrow
-from jobs.flows import flows
-from jobs.streams import Sizes
+from jobs.flows.api import flows
+from jobs.streams.api import Sizes
 from tests import tcp
 from tests.conftest import CorpusCapture
 from tests.test_streams_tcpflow import random_frames

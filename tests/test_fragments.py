@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import pcap2arrow
-from jobs.flows import flows
-from jobs.streams import Sizes, write_streams
+from jobs.flows.api import flows
+from jobs.streams.api import Sizes, write_streams
 from queries.fragments import collection
 from queries.streams.reading import Reading, parts
 from queries.streams.rules import Rules

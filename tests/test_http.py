@@ -18,7 +18,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.streams import StreamsReport, write_streams
+from jobs.streams.api import StreamsReport, write_streams
 from queries.http.bodies import LEAST, RATIO
 from queries.http.decoding import DecodingError, decoded
 from queries.http.messages import MOST_MESSAGES, Reading

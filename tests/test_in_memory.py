@@ -10,8 +10,8 @@ from polars.testing import assert_frame_equal
 
 import pcap2arrow
 import queries
-from jobs.flows import flows
-from jobs.streams import write_streams
+from jobs.flows.api import flows
+from jobs.streams.api import write_streams
 from pcap2arrow.errors import UsageError
 from queries.filters.compiled import compile_filter
 from queries.streams.rules import Rules

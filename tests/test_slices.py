@@ -23,12 +23,13 @@ from jobs.count import count
 from jobs.slices import count_slices, count_slices_selected
 from pcap2arrow.dataset.log import open_dataset
 from pcap2arrow.times import TimeRange
-from pcap2arrow.writing import direct, reader
-from pcap2arrow.writing.arrangement import Arrangement
-from pcap2arrow.writing.duplicates import AcrossSources
-from pcap2arrow.writing.encoded import Encoded, details_type
-from pcap2arrow.writing.merge import Run, merge
-from pcap2arrow.writing.pieces import Octets
+from pcap2arrow.writing.merging import direct
+from pcap2arrow.writing.merging.arrangement import Arrangement
+from pcap2arrow.writing.merging.duplicates import AcrossSources
+from pcap2arrow.writing.merging.merge import Run, merge
+from pcap2arrow.writing.records.encoded import Encoded, details_type
+from pcap2arrow.writing.records.pieces import Octets
+from pcap2arrow.writing.sources import reader
 from queries.filters.compiled import compile_filter
 from tests.commands import SAMPLE, run
 from tests.conftest import CorpusCapture
@@ -227,7 +228,7 @@ def test_only_files_that_can_hold_the_range_are_read(
 def test_counts_of_whole_files_are_known(sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read where no file is cut through."""
     source = str(sources["stored by date"])
-    monkeypatch.setattr("pcap2arrow.writing.of_files.read_file", None)
+    monkeypatch.setattr("pcap2arrow.writing.sources.of_files.read_file", None)
     assert (
         count_slices([source], TimeRange(T - 9 * DAY, T + 9 * DAY)).packets == count([source]).packets == 2000
     )
@@ -324,9 +325,9 @@ def test_merges_do_not_depend_on_windows_or_partitions(sources: list[list[int]],
         paths = [_capture(folder, f"{k}.pcap", stamps) for k, stamps in enumerate(sources)]
         expected = _merged([_written(path) for path in paths])
         if octets is not None:
-            patch.setattr("pcap2arrow.writing.arrangement._MANY", 1)
-            patch.setattr("pcap2arrow.writing.arrangement._LEAST_OF_MANY", octets)
-            patch.setattr("pcap2arrow.writing.arrangement._OCTETS_OF_MANY", octets)
+            patch.setattr("pcap2arrow.writing.merging.arrangement._MANY", 1)
+            patch.setattr("pcap2arrow.writing.merging.arrangement._LEAST_OF_MANY", octets)
+            patch.setattr("pcap2arrow.writing.merging.arrangement._OCTETS_OF_MANY", octets)
         for number, path in enumerate(paths):
             pcap2arrow.convert([path], folder / f"dataset{number}", partition_by=("hour", "none")[number % 2])  # type: ignore[arg-type]
         patch.setattr(direct, "_ENCODED_AT_ONCE", 0)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pcap2arrow
-from jobs import stream_job
-from jobs.streams import TABLES, write_streams
+from jobs.streams import job as stream_job
+from jobs.streams.api import TABLES, write_streams
 from pcap2arrow.errors import UsageError
 from queries.streams import follow
 from queries.streams.assembly import gaps, octets

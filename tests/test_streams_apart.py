@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pcap2arrow
-from jobs.streams import TABLES, write_streams
+from jobs.streams.api import TABLES, write_streams
 from queries.streams.naming import Template
 from queries.streams.rules import Rules
 from tests import tcp

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from jobs.streams import write_streams
+from jobs.streams.api import write_streams
 from queries.streams.rules import Rules
 from tests.conftest import CorpusCapture
 from tests.oracles.sharkd import Side, sharkd

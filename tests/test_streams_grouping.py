@@ -16,7 +16,7 @@ import pytest
 from distributed import LocalCluster
 
 import pcap2arrow
-from jobs.streams import TABLES, Sizes, write_streams
+from jobs.streams.api import TABLES, Sizes, write_streams
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import compile_filter
 from queries.streams.naming import Template

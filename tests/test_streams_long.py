@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import pcap2arrow
-from jobs.streams import TABLES, Sizes, write_streams
+from jobs.streams.api import TABLES, Sizes, write_streams
 from queries.streams.rules import Gaps, Rules
 from tests import tcp
 from tests.conftest import CorpusCapture

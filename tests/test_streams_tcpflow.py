@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.streams import write_streams
+from jobs.streams.api import write_streams
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import compile_filter
 from queries.streams.rules import Rules

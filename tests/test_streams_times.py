@@ -9,8 +9,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import pcap2arrow
-from jobs.flows import flows
-from jobs.streams import write_streams
+from jobs.flows.api import flows
+from jobs.streams.api import write_streams
 from pcap2arrow.times import TimeRange
 from queries.streams.rules import Rules
 from tests.commands import SAMPLE, json_lines, run

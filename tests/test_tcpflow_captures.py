@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import pcap2arrow
-from jobs.streams import write_streams
+from jobs.streams.api import write_streams
 from jobs.tcpflow.arguments import read_arguments
 from jobs.tcpflow.run import Outcome, run
 from queries.streams.rules import Rules

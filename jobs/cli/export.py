@@ -145,7 +145,7 @@ def _export_connections(
     *,
     connections: bool,
 ) -> FilteredExport:
-    from jobs.connections import export_connections
+    from jobs.flows.connections import export_connections
 
     if connections == bool(flows) or connections == (chosen.one is None) or chosen.lines is not None:
         raise click.UsageError("whole connections are those of --connections with -f EXPR, or of --flow ID")

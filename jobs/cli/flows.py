@@ -72,7 +72,7 @@ def command(
 
     keep_polars_memory()
     from jobs.cli.output import complain, print_json_line
-    from jobs.flows import check_target, flows, write_flows
+    from jobs.flows.api import check_target, flows, write_flows
     from jobs.sources import fitting_scheduler
 
     if output is not None:

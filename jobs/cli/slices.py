@@ -13,8 +13,8 @@ from pcap2arrow.errors import UsageError
 
 if TYPE_CHECKING:
     from pcap2arrow.times import TimeRange, Times
-    from pcap2arrow.writing.arrangement import Arrangement
-    from pcap2arrow.writing.duplicates import Duplicates
+    from pcap2arrow.writing.merging.arrangement import Arrangement
+    from pcap2arrow.writing.merging.duplicates import Duplicates
     from pcap2arrow.writing.split import Split
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -113,7 +113,7 @@ def _offset(text: str) -> tuple[str, int]:
 
 
 def _duplicates(text: str) -> Duplicates:
-    from pcap2arrow.writing.duplicates import parse_duplicates
+    from pcap2arrow.writing.merging.duplicates import parse_duplicates
 
     return parse_duplicates(text)
 
@@ -127,7 +127,7 @@ def chosen_arrangement(
     dedupe: Duplicates | None,
 ) -> Arrangement:
     """How packets are put together.  Raises UsageError where options contradict each other."""
-    from pcap2arrow.writing.arrangement import Arrangement
+    from pcap2arrow.writing.merging.arrangement import Arrangement
 
     if concat and concat_newer:
         raise click.UsageError("--concat and --concat-newer exclude each other")

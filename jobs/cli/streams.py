@@ -132,7 +132,7 @@ def command(
     from jobs.cli.output import complain, print_json_line
     from jobs.sources import fitting_scheduler
     from jobs.steps import watch_steps
-    from jobs.streams import write_streams
+    from jobs.streams.api import write_streams
     from queries.streams.naming import Template
     from queries.streams.rules import Rules
 

@@ -12,9 +12,9 @@ import polars as pl
 from pcap2arrow.numbers import LinkType
 from pcap2arrow.savefile.pcapng import Interface
 from pcap2arrow.writing.api import write_capture
-from pcap2arrow.writing.formats import plan_layout
+from pcap2arrow.writing.records.formats import plan_layout
+from pcap2arrow.writing.records.traits import Traits
 from pcap2arrow.writing.target import open_target, write_octets
-from pcap2arrow.writing.traits import Traits
 from queries.filters.compiled import Filter
 from queries.streams.bucket import LATER, Bucket
 from queries.streams.packets import PLACE, TURN

@@ -117,7 +117,7 @@ def confirm(
     Raises ConflictError where they differ.  Without stored frames the identity has to do.
     """
     if options.frames == "stored":
-        from pcap2arrow.writing.original import first_difference, rebuild
+        from pcap2arrow.writing.originals.original import first_difference, rebuild
 
         with open_source(found.path, name=found.name, spool=spool) as source:
             at = first_difference(source, rebuild(dataset, live))

@@ -19,7 +19,7 @@ from pcap2arrow.reading.capture import read_tables
 from pcap2arrow.savefile.reader import read_header
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.urls import polars_options
-from pcap2arrow.writing.stored import capture_row as stored_row
+from pcap2arrow.writing.sources.stored import capture_row as stored_row
 
 if TYPE_CHECKING:
     import polars as pl

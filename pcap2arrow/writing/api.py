@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pcap2arrow.errors import ExportError, UsageError
 from pcap2arrow.times import EVER, Times
 from pcap2arrow.writing.ahead import ahead, in_turn
-from pcap2arrow.writing.arrangement import MERGED, Arrangement, arranged, slices
-from pcap2arrow.writing.direct import Part
-from pcap2arrow.writing.duplicates import Recent
-from pcap2arrow.writing.encoded import Encoded
-from pcap2arrow.writing.formats import (
+from pcap2arrow.writing.merging.arrangement import MERGED, Arrangement, arranged, slices
+from pcap2arrow.writing.merging.direct import Part
+from pcap2arrow.writing.merging.duplicates import Recent
+from pcap2arrow.writing.progress import Meter, Watch, unwatched
+from pcap2arrow.writing.records.encoded import Encoded
+from pcap2arrow.writing.records.formats import (
     Format,
     Layout,
     UnkeptError,
@@ -24,10 +25,10 @@ from pcap2arrow.writing.formats import (
     is_promised,
     plan_layout,
 )
-from pcap2arrow.writing.progress import Meter, Watch, unwatched
-from pcap2arrow.writing.selection import Selection, Wanted
-from pcap2arrow.writing.slices import Slice
-from pcap2arrow.writing.sources import Sources, open_readers
+from pcap2arrow.writing.records.selection import Selection, Wanted
+from pcap2arrow.writing.records.traits import Traits
+from pcap2arrow.writing.sources.named import Sources, open_readers
+from pcap2arrow.writing.sources.slices import Slice
 from pcap2arrow.writing.target import (
     STANDARD_OUTPUT,
     ExportReport,
@@ -36,13 +37,12 @@ from pcap2arrow.writing.target import (
     open_target,
     write_octets,
 )
-from pcap2arrow.writing.traits import Traits
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pcap2arrow.writing.sources.spool import Spool
     from pcap2arrow.writing.split import Split
-    from pcap2arrow.writing.spool import Spool
 
 
 def export(
@@ -82,7 +82,7 @@ def export(
         raise _no_originals()
     with open_readers(sources, capture) as readers:
         if format == "original":
-            from pcap2arrow.writing.whole import export_originals
+            from pcap2arrow.writing.originals.whole import export_originals
 
             return export_originals(readers, target, watch, spool)
         captures = _inside(slices(readers, times, arrangement))
@@ -283,7 +283,7 @@ def write_capture(table: pa.Table, target: Target, *, format: Format = "auto") -
     >>> table = pcap2arrow.read_capture("a.pcap")                                                 # doctest: +SKIP
     >>> pcap2arrow.write_capture(table.filter(pc.field("src_port") == 443), "b.pcap").packets     # doctest: +SKIP
     """
-    from pcap2arrow.writing.tables import split_by_link_type
+    from pcap2arrow.writing.sources.tables import split_by_link_type
 
     check_format(format)
     if format == "original":

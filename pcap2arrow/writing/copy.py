@@ -17,17 +17,17 @@ from pcap2arrow.savefile.reader import read_header
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.times import EVER
 from pcap2arrow.writing.ahead import ahead
-from pcap2arrow.writing.arrangement import MERGED, arranged, slices
-from pcap2arrow.writing.direct import Part
-from pcap2arrow.writing.encoded import Encoded
-from pcap2arrow.writing.formats import MAGIC, Layout
-from pcap2arrow.writing.in_place import format_of_records
-from pcap2arrow.writing.reader import FileReader, Reader
-from pcap2arrow.writing.selection import Wanted
-from pcap2arrow.writing.slices import Slice
-from pcap2arrow.writing.stored import capture_row
+from pcap2arrow.writing.merging.arrangement import MERGED, arranged, slices
+from pcap2arrow.writing.merging.direct import Part
+from pcap2arrow.writing.records.encoded import Encoded
+from pcap2arrow.writing.records.formats import MAGIC, Layout
+from pcap2arrow.writing.records.selection import Wanted
+from pcap2arrow.writing.records.traits import RecordFormat, Traits
+from pcap2arrow.writing.sources.in_place import format_of_records
+from pcap2arrow.writing.sources.reader import FileReader, Reader
+from pcap2arrow.writing.sources.slices import Slice
+from pcap2arrow.writing.sources.stored import capture_row
 from pcap2arrow.writing.target import Target, open_target, write_octets
-from pcap2arrow.writing.traits import RecordFormat, Traits
 
 _FCS_BITS = 0xFC000000
 _SAVED_AS = {11: 100, 12: 101, 15: 102, 16: 103, 19: 106}

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import ExportError, UsageError
-from pcap2arrow.writing.encoded import Encoded
-from pcap2arrow.writing.packets import BEFORE_ANY_TIME
+from pcap2arrow.writing.records.encoded import Encoded
+from pcap2arrow.writing.records.packets import BEFORE_ANY_TIME
 from pcap2arrow.writing.target import ExportReport, open_target, write_octets
 
 _STEP = 1 << 12

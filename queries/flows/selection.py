@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pcap2arrow.dataset.log import Dataset
     from pcap2arrow.dataset.snapshot import DataFile
     from pcap2arrow.savefile.batch import Records
-    from pcap2arrow.writing.selection import Chosen
+    from pcap2arrow.writing.records.selection import Chosen
 
 _FRAGMENT_SECONDS = 30
 """How far apart fragments of a datagram are at most, as systems give up waiting for them (RFC 791 says 15)."""

@@ -26,8 +26,8 @@ from pcap2arrow.savefile.reader import Position, read_header
 from pcap2arrow.savefile.source import STANDARD_INPUT, compression_of, open_source, peek_stored, stamp
 from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.urls import is_url
-from pcap2arrow.writing.of_files import file_meets, file_within, packets_in
-from pcap2arrow.writing.stored import capture_row
+from pcap2arrow.writing.sources.of_files import file_meets, file_within, packets_in
+from pcap2arrow.writing.sources.stored import capture_row
 from queries.exports import FilterSelection
 from queries.filters.compiled import Filter
 from queries.fragments.collection import Fragments

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from pcap2arrow.errors import ExportError
 from pcap2arrow.tasks import NamedTask
-from pcap2arrow.writing.packets import Packets
-from pcap2arrow.writing.pieces import Octets, joined
-from pcap2arrow.writing.reader import TableReader
-from pcap2arrow.writing.selection import Wanted, unmetered
-from pcap2arrow.writing.slices import Slice
-from pcap2arrow.writing.stored import units
+from pcap2arrow.writing.records.packets import Packets
+from pcap2arrow.writing.records.pieces import Octets, joined
+from pcap2arrow.writing.records.selection import Wanted, unmetered
+from pcap2arrow.writing.records.traits import Traits
+from pcap2arrow.writing.sources.reader import TableReader
+from pcap2arrow.writing.sources.slices import Slice
+from pcap2arrow.writing.sources.stored import units
 from pcap2arrow.writing.target import failing_as
-from pcap2arrow.writing.traits import Traits
 
 _BATCH_ROWS = 1 << 14
 _CHOSEN = "for "  # and the number of a capture to write

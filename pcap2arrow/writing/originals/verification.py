@@ -12,8 +12,8 @@ from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import LiveCapture
 from pcap2arrow.errors import ConflictError, Pcap2ArrowError, SourceError
 from pcap2arrow.savefile.source import STANDARD_INPUT, open_source
-from pcap2arrow.writing.original import first_difference, rebuild
-from pcap2arrow.writing.stored import capture_row
+from pcap2arrow.writing.originals.original import first_difference, rebuild
+from pcap2arrow.writing.sources.stored import capture_row
 
 
 @dataclass(frozen=True, slots=True)

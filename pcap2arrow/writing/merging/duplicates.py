@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import UsageError
-from pcap2arrow.writing.encoded import Encoded, rows_of_details
-from pcap2arrow.writing.formats import UnkeptError
-from pcap2arrow.writing.pieces import joined
+from pcap2arrow.writing.records.encoded import Encoded, rows_of_details
+from pcap2arrow.writing.records.formats import UnkeptError
+from pcap2arrow.writing.records.pieces import joined
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from jobs.executors import THREADS, open_executor, run_all
 from jobs.limits import USUAL_LIMITS, Limits
 from jobs.sources import found_by_all
-from jobs.streams import Sizes
+from jobs.streams.api import Sizes
 from pcap2arrow.errors import UsageError
 from pcap2arrow.tasks import NamedTask
 from pcap2arrow.times import EVER, TimeRange
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from jobs.flow_tasks import Read
+    from jobs.flows.tasks import Read
     from queries.filters.compiled import Filter
     from queries.streams.reading import Part, Reading
 
@@ -114,7 +114,7 @@ class _Job:
 
     def run(self) -> Flows:
         from jobs.count import checked_filter
-        from jobs.flow_tasks import Held, sum_up
+        from jobs.flows.tasks import Held, sum_up
         from jobs.rounds import name_lost, units
         from queries.flows.connections import connections_table
         from queries.flows.packets import COLUMNS, is_flow
@@ -150,7 +150,7 @@ class _Job:
 
     def _read(self, found: Sequence[Part], reading: Reading) -> list[Read]:
         """Packets by bucket: of all parts, and of the fragments that these hold."""
-        from jobs.flow_tasks import Read, frames, read_packets
+        from jobs.flows.tasks import Read, frames, read_packets
         from jobs.rounds import batches, read_batches
         from queries.flows.buckets import Parting
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from jobs.stream_contents import Contents
+from jobs.streams.contents import Contents
 from pcap2arrow.errors import DatasetError, FormatError, LimitError, SourceError
 from pcap2arrow.writing.target import failing_as
 from queries.select import Tally

@@ -12,8 +12,8 @@ from typing import IO, Any
 import numpy as np
 
 from pcap2arrow.errors import ExportError
-from pcap2arrow.writing.encoded import Encoded
-from pcap2arrow.writing.packets import Packets
+from pcap2arrow.writing.records.encoded import Encoded
+from pcap2arrow.writing.records.packets import Packets
 
 _ROOM = 64 << 20
 _SLOT = 1 << 32  # octets of the file from one slot to the next: most of them are a hole

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pcap2arrow.arrays import gather, values
 from pcap2arrow.savefile.pcapng import PACKET_START, SIMPLE_PACKET
-from pcap2arrow.writing.blocks import little_endian_options
-from pcap2arrow.writing.pieces import Octets
-from pcap2arrow.writing.selection import Chosen, Wanted
+from pcap2arrow.writing.records.blocks import little_endian_options
+from pcap2arrow.writing.records.pieces import Octets
+from pcap2arrow.writing.records.selection import Chosen, Wanted
 
 if TYPE_CHECKING:
     from pcap2arrow.conversion.placed import Placed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.errors import UsageError
-from pcap2arrow.writing.reader import FileReader, Reader, TableReader, open_reader
+from pcap2arrow.writing.sources.reader import FileReader, Reader, TableReader, open_reader
 
 if TYPE_CHECKING:
     from pcap2arrow.inputs import Input

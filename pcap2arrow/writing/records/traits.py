@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.savefile.pcap import effective_snap_length
-from pcap2arrow.writing.packets import BEFORE_ANY_TIME
+from pcap2arrow.writing.records.packets import BEFORE_ANY_TIME
 
 if TYPE_CHECKING:
     from pcap2arrow.savefile.pcap import ByteOrder

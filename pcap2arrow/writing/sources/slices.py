@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pcap2arrow.arrays import values
 from pcap2arrow.reading.files import nulls, read_file
 from pcap2arrow.times import EVER, TimeRange
-from pcap2arrow.writing.of_files import file_meets, is_timed, packets_in
-from pcap2arrow.writing.packets import BEFORE_ANY_TIME, Packets
-from pcap2arrow.writing.reader import FileReader, Reader, TableReader
-from pcap2arrow.writing.selection import Chosen, Selection, Wanted
-from pcap2arrow.writing.stored import capture_row
-from pcap2arrow.writing.traits import Traits
+from pcap2arrow.writing.records.packets import BEFORE_ANY_TIME, Packets
+from pcap2arrow.writing.records.selection import Chosen, Selection, Wanted
+from pcap2arrow.writing.records.traits import Traits
+from pcap2arrow.writing.sources.of_files import file_meets, is_timed, packets_in
+from pcap2arrow.writing.sources.reader import FileReader, Reader, TableReader
+from pcap2arrow.writing.sources.stored import capture_row
 
 if TYPE_CHECKING:
     from pcap2arrow.conversion.placed import Placed
@@ -161,7 +161,7 @@ def first_time(reader: Reader) -> int | None:
     """The time of the first packet of a capture that has one; None where none has."""
     if isinstance(reader, TableReader):
         return reader.capture.first_time
-    from pcap2arrow.writing.in_place import FIRST_WINDOW, records
+    from pcap2arrow.writing.sources.in_place import FIRST_WINDOW, records
 
     for some in records(reader, octets=FIRST_WINDOW):
         timed = some.time[some.time_valid]
@@ -171,7 +171,7 @@ def first_time(reader: Reader) -> int | None:
 
 
 def _first_order(reader: FileReader) -> int:
-    from pcap2arrow.writing.in_place import FIRST_WINDOW, records
+    from pcap2arrow.writing.sources.in_place import FIRST_WINDOW, records
 
     first = next((some for some in records(reader, octets=FIRST_WINDOW) if len(some)), None)
     return int(first.time[0]) if first is not None and first.time_valid[0] else BEFORE_ANY_TIME
@@ -195,7 +195,7 @@ def span(reader: Reader) -> Span:
     """What the times of a capture's packets span.  Raises FormatError where it is none."""
     if isinstance(reader, TableReader):
         return _span_of_table(reader)
-    from pcap2arrow.writing.in_place import records
+    from pcap2arrow.writing.sources.in_place import records
 
     first: int | None = None
     last: int | None = None

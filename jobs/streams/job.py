@@ -18,9 +18,9 @@ from jobs.count import checked_filter
 from jobs.executors import run_all
 from jobs.rounds import Numbered, batches, name_lost, read_batches, sum_if_known, units
 from jobs.steps import Progress
-from jobs.stream_apart import Answer, finish, hand_out, hold_fragments, lay_out
-from jobs.stream_tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
-from jobs.streams import Sizes, StreamsReport, Watcher, empty
+from jobs.streams.apart import Answer, finish, hand_out, hold_fragments, lay_out
+from jobs.streams.api import Sizes, StreamsReport, Watcher, empty
+from jobs.streams.tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.api import polars_schema
 from pcap2arrow.tasks import NamedTask
@@ -54,7 +54,7 @@ class Job:
     watch: Watcher
 
     def run(self, tables: str | None) -> StreamsReport:
-        """Write files and tables, these to the folder ``tables``; see :func:`~jobs.streams.write_streams`.
+        """Write files and tables, these to the folder ``tables``; see :func:`~jobs.streams.api.write_streams`.
 
         Octets that turn out to be damaged where headers are not are left out, with all of their part: from the start.
         """

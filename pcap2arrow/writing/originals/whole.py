@@ -12,10 +12,10 @@ from pcap2arrow.errors import ExportError, Pcap2ArrowError, UsageError
 from pcap2arrow.savefile.source import open_source
 from pcap2arrow.tasks import NamedTask
 from pcap2arrow.writing.ahead import ahead
-from pcap2arrow.writing.original import rebuild
+from pcap2arrow.writing.originals.original import rebuild
 from pcap2arrow.writing.progress import Meter, Watch
-from pcap2arrow.writing.reader import FileReader, Reader, TableReader
-from pcap2arrow.writing.spool import Spool
+from pcap2arrow.writing.sources.reader import FileReader, Reader, TableReader
+from pcap2arrow.writing.sources.spool import Spool
 from pcap2arrow.writing.target import STANDARD_OUTPUT, ExportReport, Target, open_target, write_octets
 
 _COPY_STEP = 4 << 20

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.arrays import gather
-from pcap2arrow.writing.formats import Layout, encode, kept_lengths, record_heads, record_lengths
-from pcap2arrow.writing.packets import BEFORE_ANY_TIME, Packets, rows_of
-from pcap2arrow.writing.pieces import Octets, joined
-from pcap2arrow.writing.selection import Chosen
+from pcap2arrow.writing.records.formats import Layout, encode, kept_lengths, record_heads, record_lengths
+from pcap2arrow.writing.records.packets import BEFORE_ANY_TIME, Packets, rows_of
+from pcap2arrow.writing.records.pieces import Octets, joined
+from pcap2arrow.writing.records.selection import Chosen
 
 if TYPE_CHECKING:
     from pcap2arrow.conversion.placed import Placed

@@ -14,21 +14,21 @@ import numpy as np
 from pcap2arrow.errors import UsageError
 from pcap2arrow.savefile.batch import WINDOW
 from pcap2arrow.times import Times
-from pcap2arrow.writing.direct import Encoder, Part
-from pcap2arrow.writing.duplicates import (
+from pcap2arrow.writing.merging.direct import Encoder, Part
+from pcap2arrow.writing.merging.duplicates import (
     OF_SOURCES,
     AcrossSources,
     Duplicates,
     sieve,
     without_duplicates,
 )
-from pcap2arrow.writing.encoded import Encoded
-from pcap2arrow.writing.formats import Layout
-from pcap2arrow.writing.merge import Run, first, merge
-from pcap2arrow.writing.reader import FileReader, Reader
-from pcap2arrow.writing.selection import Wanted
-from pcap2arrow.writing.slices import Slice, first_time, span
-from pcap2arrow.writing.waiting import WaitingRoom
+from pcap2arrow.writing.merging.merge import Run, first, merge
+from pcap2arrow.writing.merging.waiting import WaitingRoom
+from pcap2arrow.writing.records.encoded import Encoded
+from pcap2arrow.writing.records.formats import Layout
+from pcap2arrow.writing.records.selection import Wanted
+from pcap2arrow.writing.sources.reader import FileReader, Reader
+from pcap2arrow.writing.sources.slices import Slice, first_time, span
 
 Order = Literal["merged", "concat", "concat-newer"]
 

@@ -16,12 +16,12 @@ from pcap2arrow.savefile.pcapng import Interface, SectionState, starts_section
 from pcap2arrow.savefile.reader import Position, read_header, read_windows
 from pcap2arrow.savefile.source import Source, open_source
 from pcap2arrow.times import TimeRange
-from pcap2arrow.writing.packets import for_all
-from pcap2arrow.writing.selection import Chosen, Wanted
-from pcap2arrow.writing.traits import MICROSECONDS, Block, RecordFormat, Seen, Traits
+from pcap2arrow.writing.records.packets import for_all
+from pcap2arrow.writing.records.selection import Chosen, Wanted
+from pcap2arrow.writing.records.traits import MICROSECONDS, Block, RecordFormat, Seen, Traits
 
 if TYPE_CHECKING:
-    from pcap2arrow.writing.reader import FileReader
+    from pcap2arrow.writing.sources.reader import FileReader
 
 FIRST_WINDOW = 1 << 16
 """Octets that are enough for the first packet."""

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from jobs.stream_tasks import SHARE, Outputs, write_bucket
+from jobs.streams.tasks import SHARE, Outputs, write_bucket
 from pcap2arrow.writing.target import failing_as
 from queries.streams.apart import ASKED, WRITTEN, Questions, Records, follow_apart, written
 from queries.streams.bucket import Bucket

@@ -22,8 +22,7 @@ from pcap2arrow.savefile.pcap import effective_snap_length
 from pcap2arrow.savefile.pcapng import Interface, starts_section
 from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.writing.ahead import in_turn
-from pcap2arrow.writing.of_files import packets_in
-from pcap2arrow.writing.packets import (
+from pcap2arrow.writing.records.packets import (
     BEFORE_ANY_TIME,
     Packets,
     for_all,
@@ -32,9 +31,10 @@ from pcap2arrow.writing.packets import (
     packets_of_table,
     rows_of,
 )
-from pcap2arrow.writing.selection import Chosen, Wanted
-from pcap2arrow.writing.stored import capture_row, units
-from pcap2arrow.writing.traits import MICROSECONDS, Block, Seen, Traits
+from pcap2arrow.writing.records.selection import Chosen, Wanted
+from pcap2arrow.writing.records.traits import MICROSECONDS, Block, Seen, Traits
+from pcap2arrow.writing.sources.of_files import packets_in
+from pcap2arrow.writing.sources.stored import capture_row, units
 
 if TYPE_CHECKING:
     from pcap2arrow.conversion.placed import Placed
@@ -88,7 +88,7 @@ class FileReader:
 
         A window counts as long as ``memory`` does; without one, until the next window is asked for.
         """
-        from pcap2arrow.writing.in_place import windows
+        from pcap2arrow.writing.sources.in_place import windows
 
         return windows(self, wanted, memory)
 
@@ -98,13 +98,13 @@ class FileReader:
         They hold if no packet is longer than the snap length, and each time fits a pcap.  Raises FormatError where
         this is no capture.
         """
-        from pcap2arrow.writing.in_place import promise
+        from pcap2arrow.writing.sources.in_place import promise
 
         return promise(self)
 
     def traits(self, times: TimeRange = EVER) -> Traits:
         """What the packets of that time add up to, by reading the capture.  Raises FormatError where it is none."""
-        from pcap2arrow.writing.in_place import traits
+        from pcap2arrow.writing.sources.in_place import traits
 
         return traits(self, times)
 

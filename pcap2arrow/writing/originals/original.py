@@ -20,8 +20,8 @@ from pcap2arrow.savefile.pcap import PcapHeader, parse_header
 from pcap2arrow.savefile.pcapng import PACKET_START, SECTION_HEADER, starts_section
 from pcap2arrow.savefile.source import Source, open_source
 from pcap2arrow.savefile.ticks import from_nanoseconds
-from pcap2arrow.writing.pieces import Octets, joined
-from pcap2arrow.writing.stored import capture_row, units
+from pcap2arrow.writing.records.pieces import Octets, joined
+from pcap2arrow.writing.sources.stored import capture_row, units
 
 RECORD_COLUMNS = [
     "interface_id", "time", "caplen", "frame_len", "header", "rest", "record_offset", "time_raw", "record_extra",

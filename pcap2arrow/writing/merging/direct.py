@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.writing.ahead import ahead
-from pcap2arrow.writing.encoded import Encoded
-from pcap2arrow.writing.formats import Layout, UnkeptError, is_kept, record_lengths
-from pcap2arrow.writing.merge import first
-from pcap2arrow.writing.packets import Packets, packets_of_records
-from pcap2arrow.writing.reader import FileReader
-from pcap2arrow.writing.selection import Chosen, Wanted
-from pcap2arrow.writing.slices import Slice
-from pcap2arrow.writing.traits import RecordFormat, Traits
-from pcap2arrow.writing.waiting import WaitingRoom
+from pcap2arrow.writing.merging.merge import first
+from pcap2arrow.writing.merging.waiting import WaitingRoom
+from pcap2arrow.writing.records.encoded import Encoded
+from pcap2arrow.writing.records.formats import Layout, UnkeptError, is_kept, record_lengths
+from pcap2arrow.writing.records.packets import Packets, packets_of_records
+from pcap2arrow.writing.records.selection import Chosen, Wanted
+from pcap2arrow.writing.records.traits import RecordFormat, Traits
+from pcap2arrow.writing.sources.reader import FileReader
+from pcap2arrow.writing.sources.slices import Slice
 
 if TYPE_CHECKING:
     from pcap2arrow.conversion.placed import Placed

@@ -93,9 +93,9 @@ def write_streams(
     Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources and targets.
     """
     from jobs.rounds import scratch
-    from jobs.stream_contents import HTTP, Contents
-    from jobs.stream_job import Job
-    from jobs.stream_tasks import Outputs
+    from jobs.streams.contents import HTTP, Contents
+    from jobs.streams.job import Job
+    from jobs.streams.tasks import Outputs
     from queries.streams.naming import Template
 
     template = template or Template()

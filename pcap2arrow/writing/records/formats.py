@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pcap2arrow.errors import ExportError, UsageError
 from pcap2arrow.savefile.pcap import ByteOrder, effective_snap_length
 from pcap2arrow.savefile.pcapng import ENHANCED_PACKET, INTERFACE, SIMPLE_PACKET, Interface
-from pcap2arrow.writing import blocks
-from pcap2arrow.writing.packets import Packets
-from pcap2arrow.writing.pieces import Octets, joined
-from pcap2arrow.writing.traits import PCAP_END, Traits
+from pcap2arrow.writing.records import blocks
+from pcap2arrow.writing.records.packets import Packets
+from pcap2arrow.writing.records.pieces import Octets, joined
+from pcap2arrow.writing.records.traits import PCAP_END, Traits
 
 Format = Literal["auto", "pcap", "nspcap", "pcapng", "original"]
 _Written = Literal["pcap", "nspcap", "pcapng"]

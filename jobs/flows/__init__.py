@@ -1,0 +1,1 @@
+"""Connections of captures and datasets, and all packets of some of them, by tasks on any scheduler."""

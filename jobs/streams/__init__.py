@@ -1,0 +1,1 @@
+"""TCP streams of captures and datasets, as tables and files, by tasks on any scheduler."""
