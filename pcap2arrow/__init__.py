@@ -41,7 +41,7 @@ _HOMES = {
     "scan": "reading.api",
     "text": "reading.text",
     "vacuum": "dataset.api",
-    "verify": "writing.verification",
+    "verify": "writing.originals.verification",
     "write_capture": "writing.api",
 }
 
