@@ -64,9 +64,9 @@ COLUMNS: tuple[Column, ...] = (
         [
             ("time", "time", "When the packet was captured; null without a time stamp, or where it does not fit", "frame.time_epoch", "ns", "delta"),
             ("order_time", "time", "Greatest time so far in its capture; null where that is `time`", "", "ns", "delta"),
-            ("caplen", "uint32", "Octets captured", "frame.cap_len", "octets", "split", False),
+            ("caplen", "uint32", "Octets captured", "frame.cap_len", "octets", _DICTIONARY, False),
             ("filter_len", "uint32", "Octets that libpcap sees: min(caplen, snap length)", "", "octets", "split", False),
-            ("frame_len", "uint32", "Octets on the wire, as the record says", "frame.len", "octets", "split", False),
+            ("frame_len", "uint32", "Octets on the wire, as the record says", "frame.len", "octets", _DICTIONARY, False),
         ],
     ),
     *_group(
