@@ -105,18 +105,15 @@ def _opened(folder: Path) -> Iterator[int]:
 def digests(packets: Packets, assembly: Assembly, streams: NDArray[np.int64]) -> dict[str, list[str | None]]:
     """MD5 and SHA-256 of streams, by number; of others, and of those with gigabytes of holes, None."""
     found: dict[str, list[str | None]] = {kind: [None] * len(assembly.size) for kind in HASHES}
+    missing = assembly.size - assembly.octets
     for stream, content in contents(packets, assembly, np.sort(streams)):
-        if assembly.size[stream] - assembly.octets[stream] > _MOST_ZEROS:
+        if missing[stream] > _MOST_ZEROS:
             continue
-        for kind in HASHES:
-            found[kind][stream] = _digest(kind, content)
+        digest = Digest()
+        digest.add(content)
+        for kind, value in zip(HASHES, digest.values(), strict=True):
+            found[kind][stream] = value
     return found
-
-
-def _digest(kind: str, content: Content) -> str:
-    digest = Digest([kind])
-    digest.add(content)
-    return digest.values()[0] or ""
 
 
 class Digest:
