@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +81,25 @@ def read_frame(
     read = columns if where is None else list({*columns, *where.meta.root_names()})
     try:
         packets = _scan(dataset, file, read, rows)
-        return (packets if where is None else packets.filter(where)).select(columns).collect()
+        if where is not None:
+            return packets.filter(where).select(columns).collect()
+        return _collect(packets, columns) if rows is None or _in_a_row(rows) else packets.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DatasetError(f"{place}: damaged: {error}") from error
+
+
+def _collect(packets: pl.LazyFrame, columns: list[str]) -> pl.DataFrame:
+    """The columns; ``rest`` by a thread of its own.
+
+    Its values are one page, which takes a thread as long as all other columns take together, and comes last in a file:
+    read with them it would be begun when they are done.
+    """
+    others = [name for name in columns if name != "rest"]
+    if others == columns or not others:
+        return packets.select(columns).collect()
+    with ThreadPoolExecutor(1) as executor:
+        rest = executor.submit(packets.select("rest").collect)
+        return packets.select(others).collect().with_columns(rest.result()).select(columns)
 
 
 def _in_a_row(rows: NDArray[np.integer[Any]]) -> bool:
@@ -189,6 +206,7 @@ def _open(dataset: Dataset, file: DataFile) -> Iterator[pq.ParquetFile]:
 
     try:
         with dataset.open_input(file.path, size=file.size) as stream:
-            yield pq.ParquetFile(stream, pre_buffer=is_url(dataset.url))
+            footer = dataset.recent.get(("footer", file.path), lambda: pq.read_metadata(stream))
+            yield pq.ParquetFile(stream, metadata=footer, pre_buffer=is_url(dataset.url))
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{dataset.path_of(file.path)}: damaged: {error}") from error

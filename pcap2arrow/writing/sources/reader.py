@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pcap2arrow.savefile.memory import Memory
 
 _BATCH_ROWS = 1 << 16
+_BATCH_OF_UNIT = 1 << 14  # few, so that the first is written while the next is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,9 +272,9 @@ def open_reader(dataset: Dataset, capture: LiveCapture) -> Reader:
 
 
 def _batches(packets: Packets | None) -> Iterator[Packets]:
-    for at in range(0, 0 if packets is None else len(packets), _BATCH_ROWS):
+    for at in range(0, 0 if packets is None else len(packets), _BATCH_OF_UNIT):
         assert packets is not None
-        yield packets.take(slice(at, at + _BATCH_ROWS))
+        yield packets.take(slice(at, at + _BATCH_OF_UNIT))
 
 
 def _stored_blocks(table: pa.Table) -> list[Block]:
