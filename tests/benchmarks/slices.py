@@ -8,7 +8,8 @@ A capture of about ``--bytes`` octets of real traffic is built on a memory file 
 converted. The middle hundredth of its time is then cut out by tcpslice from the capture, and by ``pcap2arrow export``
 from the dataset, as a whole process and in one that has loaded everything before; eight captures that share its
 packets in turn are merged by mergecap, tcpslice and ``pcap2arrow export``. Files have to be the same. With
-``--tenfold`` the slice is cut out of ten times as much, in FOLDER, by processes that take as much as for one.
+``--tenfold`` two slices are cut out of ten times as much, in FOLDER: the middle hundredth of its time, which holds ten
+times the packets, and a tenth of that, which should take as long as the slice of the first capture.
 """
 
 from __future__ import annotations
@@ -80,11 +81,11 @@ class Inside:
         self._process.communicate()
 
 
-def middle_hundredth(capture: Path) -> tuple[int, int]:
-    """The middle hundredth of a capture's time, in whole seconds."""
+def middle(capture: Path, part: int) -> tuple[int, int]:
+    """That part of a capture's time around its middle, in whole seconds."""
     told = subprocess.run(["tcpslice", "-R", str(capture)], capture_output=True, text=True, check=True).stdout
     first, last = (float(time) for time in told.split("\t")[1:])
-    middle, width = (first + last) / 2, (last - first) / 100
+    middle, width = (first + last) / 2, (last - first) / part
     return int(middle - width / 2), int(middle + width / 2)
 
 
@@ -96,10 +97,10 @@ def check(*files: Path) -> None:
 
 
 def slicing(
-    folder: Path, capture: Path, dataset: Path, pairs: int, prefix: str = ""
+    folder: Path, capture: Path, dataset: Path, pairs: int, times: tuple[int, int], prefix: str = ""
 ) -> tuple[dict[str, Run], list[Figure]]:
-    """The middle hundredth, as whole processes and inside of one."""
-    start, end = middle_hundredth(capture)
+    """A slice of whole seconds, as whole processes and inside of one."""
+    start, end = times
     theirs, mine, within = folder / "theirs.pcap", folder / "ours.pcap", folder / "inside.pcap"
     cut = (str(start), str(end))
     runs = {
@@ -117,7 +118,7 @@ def slicing(
     inside.end()
     check(theirs, mine, within)
     wall = statistics.median(seconds)
-    print(f"  {prefix}middle hundredth: {size_of(theirs) / 1e6:.1f} MB in {wall:.3f} s inside of a process")
+    print(f"  {prefix}slice: {size_of(theirs) / 1e6:.1f} MB in {wall:.3f} s inside of a process")
     ratio = wall / medians[f"{prefix}tcpslice"].wall
     return medians, [
         Figure(f"{prefix}slice, in process: time", ratio, "x", 2),
@@ -184,11 +185,14 @@ def merging(folder: Path, capture: Path, pairs: int) -> tuple[dict[str, Run], li
 
 
 def tenfold(folder: Path, octets: float, pairs: int) -> tuple[dict[str, Run], list[Figure]]:
-    """The middle hundredth of a tenth of the time of ten times as much: as many packets as of one."""
+    """The middle hundredth of ten times as much, in process; and a tenth of it."""
     with tempfile.TemporaryDirectory(prefix="pcap2arrow-benchmark-", dir=folder) as name:
         capture, dataset = build_capture(Path(name, "tenfold.pcap"), octets * 10), Path(name, "dataset")
         run(Command(ours("convert", capture, "-o", dataset, "--workers", "2"), dataset))
-        return slicing(Path(name), capture, dataset, pairs, "tenfold: ")
+        place, large, small = Path(name), "tenfold, a hundredth: ", "tenfold, a thousandth: "
+        runs, (inside, _) = slicing(place, capture, dataset, pairs, middle(capture, 100), large)
+        more, further = slicing(place, capture, dataset, pairs, middle(capture, 1000), small)
+        return runs | more, [inside, *further]
 
 
 def main() -> None:
@@ -208,7 +212,7 @@ def main() -> None:
         run(Command(ours("convert", capture, "-o", dataset, "--workers", "2"), dataset))
         print(f"processors {os.cpu_count()}, load {os.getloadavg()[0]:.2f}, pairs {options.pairs}")
         print(f"{capture.name}: {size_of(capture) / 1e6:.0f} MB")
-        medians, results = slicing(folder, capture, dataset, options.pairs)
+        medians, results = slicing(folder, capture, dataset, options.pairs, middle(capture, 100))
         merged, figures = merging(folder, capture, options.pairs)
     if options.tenfold is not None:
         more, further = tenfold(options.tenfold, options.bytes, options.pairs)
