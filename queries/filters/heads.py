@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import polars as pl
 
@@ -67,14 +68,10 @@ class _Octets:
     """Loads of octets where they lie."""
 
     def load(self, load: Load, known: Known) -> pl.Expr | None:
-        place: pl.Expr | int = load.offset
-        if load.index is not None:
-            index = value(load.index, self, known)
-            if index is None:
-                return None
-            place = index.cast(pl.Int64) + load.offset
-        octets = _FIRST_OCTETS.bin.slice(place, load.size)
-        return octets.bin.reinterpret(dtype=OF_SIZE[load.size], endianness="big")
+        if load.index is None:
+            return _number(load.offset, load.size)
+        index = value(load.index, self, known)
+        return None if index is None else _read(index.cast(pl.Int64) + load.offset, load.size)
 
     def wire_length(self) -> pl.Expr:
         return pl.col("frame_len")
@@ -87,6 +84,15 @@ class _Octets:
 
     def is_implied(self, part: Code, following: Sequence[Code], known: Known) -> bool:
         return False
+
+
+def _read(place: pl.Expr | int, size: int) -> pl.Expr:
+    octets = _FIRST_OCTETS.bin.slice(place, size)
+    return octets.bin.reinterpret(dtype=OF_SIZE[size], endianness="big")
+
+
+_number = lru_cache(256)(_read)
+"""The same at a fixed place: filters ask again and again for the same few."""
 
 
 def _reach(code: Code) -> int:

@@ -25,18 +25,23 @@ OF_SIZE = {1: pl.UInt8, 2: pl.UInt16, 4: pl.UInt32}
 """The type of a load of so many octets."""
 
 _DEEPEST = 60
+_LEAST, _TRUE, _MOST, _THREE, _FOUR = map(
+    pl.lit, (FALSE, TRUE, UNKNOWN, 3, 4)
+)  # Polars takes its time to make them
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
     """An expression, and which of FALSE, TRUE and UNKNOWN may come of it.
 
-    Its values are these numbers if it is ``ternary``, else Booleans, with null for what is unknown.
+    Its values are these numbers if it is ``ternary``, else Booleans, with null for what is unknown.  ``contrary`` is
+    what it was made the inverse of, if anything.
     """
 
     expression: pl.Expr
     outcomes: frozenset[int]
     ternary: bool = False
+    contrary: Told | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -46,17 +51,20 @@ class Told:
     def boolean(self) -> pl.Expr:
         """The expression as Booleans."""
         if self.ternary:
-            return pl.when(self.expression != UNKNOWN).then(self.expression == TRUE)
+            return pl.when(self.expression != _MOST).then(self.expression == _TRUE)
         return self.expression
 
     def is_true(self) -> pl.Expr:
         """The expression as Booleans, false for what is unknown."""
-        return self.expression == TRUE if self.ternary else self.expression.fill_null(False)
+        return self.expression == _TRUE if self.ternary else self.expression.fill_null(False)
 
     def inverse(self) -> Told:
         """The contrary; what is unknown stays so."""
+        if self.contrary is not None:
+            return self.contrary
         outcomes = frozenset((1 - each) % 3 for each in self.outcomes)
-        return Told((4 - self.expression) % 3 if self.ternary else ~self.expression, outcomes, self.ternary)
+        expression = (_FOUR - self.expression) % _THREE if self.ternary else ~self.expression
+        return Told(expression, outcomes, self.ternary, self)
 
     def and_then(self, other: Told) -> Told:
         """Whether both hold, from left to right: where this one is unknown, so are both.
@@ -68,8 +76,8 @@ class Told:
         outcomes = self.outcomes - {TRUE} | other.outcomes
         if self.is_complete and not other.ternary:
             return Told(self.expression & other.expression, outcomes)
-        both = 3 * self._numbers() + other._numbers() - 3
-        return Told(both.clip(FALSE, UNKNOWN), outcomes, ternary=True)
+        both = _THREE * self._numbers() + other._numbers() - _THREE
+        return Told(both.clip(_LEAST, _MOST), outcomes, ternary=True)
 
     def or_else(self, other: Told) -> Told:
         """Whether one holds at least, from left to right."""
@@ -78,7 +86,7 @@ class Told:
         return self.inverse().and_then(other.inverse()).inverse()
 
     def _numbers(self) -> pl.Expr:
-        return self.expression if self.ternary else self.expression.cast(pl.Int8).fill_null(UNKNOWN)
+        return self.expression if self.ternary else self.expression.cast(pl.Int8).fill_null(_MOST)
 
 
 NOT_TOLD = Told(pl.lit(None, pl.Boolean), frozenset((UNKNOWN,)))
