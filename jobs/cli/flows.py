@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -17,9 +18,6 @@ from jobs.cli.options import (
     worker_options,
 )
 from jobs.cli.slices import chosen_range, time_options
-
-if TYPE_CHECKING:
-    import polars as pl
 
 _HEADINGS = (
     "time",
@@ -72,7 +70,7 @@ def command(
 
     keep_polars_memory()
     from jobs.cli.output import complain, print_json_line
-    from jobs.flows.api import check_target, flows, write_flows
+    from jobs.flows.api import check_target, find_flows, write_flows
     from jobs.sources import fitting_scheduler
 
     if output is not None:
@@ -82,7 +80,7 @@ def command(
     chosen = chosen_filters(**packets)
     if chosen.lines is not None:
         raise click.UsageError("--filters: connections are of one filter: -f")
-    found = flows(
+    with find_flows(
         sources,
         chosen=chosen.one,
         times=times,
@@ -91,16 +89,17 @@ def command(
         workers=workers,
         temporary=temporary,
         **scheduling,
-    )
-    for reason in (*found.warnings, *found.errors):
-        complain(reason)
-    if output is not None:
-        write_flows(found.connections, output)
-    elif as_json:
-        for record in found.connections.iter_rows(named=True):
-            print_json_line(_record(record))
-    else:
-        _print(found.connections)
+    ) as found:
+        for reason in (*found.warnings, *found.errors):
+            complain(reason)
+        rows = (row for frame in found.frames() for row in frame.iter_rows(named=True))
+        if output is not None:
+            write_flows(found.frames(), output)
+        elif as_json:
+            for record in rows:
+                print_json_line(_record(record))
+        else:
+            _print(rows)
     return 1 if found.errors else 0
 
 
@@ -113,7 +112,7 @@ def _record(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _print(connections: pl.DataFrame) -> None:
+def _print(connections: Iterable[dict[str, Any]]) -> None:
     from jobs.cli.output import print_table
 
     rows = (
@@ -129,7 +128,7 @@ def _print(connections: pl.DataFrame) -> None:
             str(row["resp_frame_bytes"]),
             "" if row["duration"] is None else f"{row['duration'].total_seconds():.6f}",
         )
-        for row in connections.iter_rows(named=True)
+        for row in connections
     )
     print_table(_HEADINGS, rows, numbers=_HEADINGS[5:])
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.executors import THREADS, open_executor, run_all
 from jobs.limits import USUAL_LIMITS, Limits
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from jobs.flows.tasks import Read
     from queries.filters.compiled import Filter
+    from queries.merging import Run
     from queries.streams.reading import Part, Reading
 
 FORMATS = (".parquet", ".csv", ".ndjson", ".jsonl")
@@ -43,10 +45,6 @@ _SUMMED = 256
 """Octets of memory that it takes to sum connections up, for each packet, about."""
 
 
-_WRITTEN = 1 << 18
-"""Connections that are written at once."""
-
-
 @dataclass(frozen=True, slots=True)
 class Flows:
     """The connections table, what users should know of the filter, and what was wrong in captures."""
@@ -56,7 +54,35 @@ class Flows:
     errors: tuple[str, ...] = ()
 
 
-def flows(
+@dataclass(frozen=True, slots=True)
+class FoundFlows:
+    """The connections in ``runs`` of rows in order, what users should know of the filter, and what was wrong."""
+
+    runs: Sequence[Run]
+    warnings: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """The connections table, in frames, at least one."""
+        from queries.flows.connections import numbered
+        from queries.merging import merged
+
+        first = 0
+        for rows in merged(self.runs):
+            yield numbered(rows, first)
+            first += len(rows)
+
+
+def flows(sources: Iterable[str | os.PathLike[str]], **settings: Any) -> Flows:
+    """The connections of all sources together, in memory; see :func:`find_flows`."""
+    import polars as pl
+
+    with find_flows(sources, **settings) as found:
+        return Flows(pl.concat(found.frames(), rechunk=True), found.warnings, found.errors)
+
+
+@contextmanager
+def find_flows(
     sources: Iterable[str | os.PathLike[str]],
     *,
     chosen: Filter | None = None,
@@ -68,8 +94,10 @@ def flows(
     tell_dashboard: Callable[[str], object] | None = None,
     temporary: str | None = None,
     sizes: Sizes = SIZES,
-) -> Flows:
-    """The connections of all sources together: of TCP, UDP and ICMP; ``chosen`` and ``times`` select packets first.
+) -> Iterator[FoundFlows]:
+    """Find the connections of all sources together: a context in which their table can be read, frame by frame.
+
+    They are of TCP, UDP and ICMP; ``chosen`` and ``times`` select packets first.
 
     With ``defrag``, fragments count as the packet that they make, which is of the frame that completes it.  Tasks run
     on a scheduler (see :func:`~jobs.executors.open_executor`), which changes nothing of the result, nor do its workers;
@@ -87,7 +115,7 @@ def flows(
             workers,
         ),
     ):
-        return _Job(
+        yield _Job(
             found_by_all(sources, scheduler),
             chosen,
             times,
@@ -112,11 +140,10 @@ class _Job:
     in_process: bool
     sizes: Sizes
 
-    def run(self) -> Flows:
+    def run(self) -> FoundFlows:
         from jobs.count import checked_filter
         from jobs.flows.tasks import Held, sum_up
         from jobs.rounds import name_lost, units
-        from queries.flows.connections import connections_table
         from queries.flows.packets import COLUMNS, is_flow
         from queries.streams.reading import Reading, parts
 
@@ -141,12 +168,18 @@ class _Job:
         tasks = [
             NamedTask(
                 f"connections of bucket {bucket}",
-                partial(sum_up, held, most, str(Path(self.folder, f"{bucket}.again"))),
+                partial(
+                    sum_up,
+                    held,
+                    most,
+                    str(Path(self.folder, f"{bucket}.again")),
+                    in_memory=self.in_process and len(buckets) == 1,
+                ),
             )
             for bucket, held in buckets.items()
         ]
-        table = connections_table(run_all(self.executor, self.workers, tasks, lost=name_lost))
-        return Flows(table, warnings, tuple(error for read in done for error in read.errors))
+        runs = list(run_all(self.executor, self.workers, tasks, lost=name_lost))
+        return FoundFlows(runs, warnings, tuple(error for read in done for error in read.errors))
 
     def _read(self, found: Sequence[Part], reading: Reading) -> list[Read]:
         """Packets by bucket: of all parts, and of the fragments that these hold."""
@@ -201,8 +234,8 @@ def check_target(path: str) -> None:
         raise UsageError(f"{path}: expected a file that ends with {', '.join(FORMATS)}")
 
 
-def write_flows(connections: pl.DataFrame, path: str) -> None:
-    """Write the table in the format that the file's ending says; in text, durations are seconds.
+def write_flows(frames: Iterable[pl.DataFrame], path: str) -> None:
+    """Write the frames of the table in the format that the file's ending says; in text, durations are seconds.
 
     Raises UsageError for another ending, ExportError where the file can't be written.
     """
@@ -213,15 +246,18 @@ def write_flows(connections: pl.DataFrame, path: str) -> None:
 
     check_target(path)
     durations = pl.col("duration", "handshake_rtt").dt.total_nanoseconds() / 1e9
-    with open_target(path) as (file, _):
-        match Path(path).suffix:
-            case ".parquet":
-                with pq.ParquetWriter(
-                    file, connections.clear().to_arrow().schema, compression="zstd"
-                ) as writer:
-                    for some in connections.iter_slices(_WRITTEN):
-                        writer.write_table(some.to_arrow())
-            case ".csv":
-                file.write(connections.with_columns(durations).write_csv().encode())
-            case _:
-                file.write(connections.with_columns(durations).write_ndjson().encode())
+    with open_target(path) as (file, _), ExitStack() as opened:
+        writer = None
+        for number, some in enumerate(frames):
+            match Path(path).suffix:
+                case ".parquet":
+                    table = some.to_arrow()
+                    writer = writer or opened.enter_context(
+                        pq.ParquetWriter(file, table.schema, compression="zstd")
+                    )
+                    writer.write_table(table)
+                case ".csv":
+                    text = some.with_columns(durations).write_csv(include_header=not number)
+                    file.write(text.encode())
+                case _:
+                    file.write(some.with_columns(durations).write_ndjson().encode())

@@ -10,9 +10,10 @@ import polars as pl
 
 from pcap2arrow.errors import DatasetError, FormatError, LimitError, SourceError
 from queries.flows.buckets import Parting
-from queries.flows.connections import summed
+from queries.flows.connections import summed_by_and_by
 from queries.flows.folding import Folding
 from queries.flows.packets import by_connection, flow_columns
+from queries.merging import Run, Sorting
 from queries.select import Tally
 from queries.streams.packets import least_of
 from queries.streams.reading import Part, Reading
@@ -91,25 +92,33 @@ def read_packets(
     return Read(tuple(found), fragments, tuple(reading.errors), tuple(reading.warnings), tally)
 
 
-def sum_up(packets: Sequence[Held], most: int, path: str) -> pl.DataFrame:
-    """The connections of a bucket; see :func:`~queries.flows.connections.summed`.
+def sum_up(packets: Sequence[Held], most: int, path: str, *, in_memory: bool) -> Run:
+    """The connections of a bucket in order, in a file, unless few of them may be ``in_memory``.
 
-    Of more than ``most`` packets not all are in memory at once: they are parted again, to files whose names begin with
-    ``path``, and those of one long connection are followed in the order of time.
+    See :func:`~queries.flows.connections.summed`.  Of more than ``most`` packets not all are in memory at once: they
+    are parted again, to files whose names begin with ``path``, and those of one long connection are followed in the
+    order of time.
     """
+    sorting = Sorting(path, _MOST_ROWS, held=in_memory)
     if _rows(packets) <= most:
-        return summed(by_connection(pl.concat([held.read() for held in packets])))
-    found = []
-    rows = max(most // _SHARE, 1)
+        _sum_up(packets, sorting)
+        return sorting.finish()
+    rows = max(min(most // _SHARE, _MOST_ROWS), 1)
     for number, some in enumerate(_parted_again(packets, most, path)):
         if _rows(some) <= most:
-            found.append(summed(by_connection(pl.concat([held.read() for held in some]))))
+            _sum_up(some, sorting)
             continue
-        folding = Folding(f"{path}.acks.{number}", rows)
+        folding = Folding(f"{path}.acks.{number}", rows, sorting.add)
         for frame in in_time_order(some, Held.read, rows):
             folding.take(frame)
-        found.append(folding.finish())
-    return pl.concat(found)
+        folding.finish()
+    return sorting.finish()
+
+
+def _sum_up(packets: Sequence[Held], sorting: Sorting) -> None:
+    together = by_connection(pl.concat([held.read() for held in packets]))
+    for connections in summed_by_and_by(together):
+        sorting.add(connections)
 
 
 def _rows(packets: Sequence[Held]) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 
@@ -248,13 +248,12 @@ class Job:
         """The last round: number and name all streams, and write their tables, which appear together."""
         if not self.outputs.final:
             self._rename(whole)
-        with ExitStack() as appearing:
-            for table in self.outputs.tables:
-                target = Path(str(tables), f"{table}.parquet")
-                file, _ = appearing.enter_context(open_target(target))
-                with failing_as(target):
-                    whole.write(table, file)
-                    file.flush()
+        with ExitStack() as appearing, ThreadPoolExecutor(2) as threads:
+            targets = [Path(str(tables), f"{table}.parquet") for table in self.outputs.tables]
+            files = [appearing.enter_context(open_target(target))[0] for target in targets]
+            written = zip(self.outputs.tables, files, targets, strict=True)
+            for each in [threads.submit(_write, whole, *one) for one in written]:
+                each.result()
 
     def _rename(self, whole: Whole) -> None:
         folder = Path(self.outputs.folder) if self.outputs.folder is not None else None
@@ -264,6 +263,12 @@ class Job:
                     folder / self.outputs.number(Path(whole.partials[bucket].stem).name, stream),
                     folder / name,
                 )
+
+
+def _write(whole: Whole, table: str, file: IO[bytes], target: Path) -> None:
+    with failing_as(target):
+        whole.write(table, file)
+        file.flush()
 
 
 def _bucket(name: str) -> str:

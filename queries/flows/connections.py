@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,8 @@ from queries.flows.history import closed_windows, counted, histories, of_flags
 from queries.flows.packets import ICMP, ICMPV6, TCP, UDP, FlowPackets
 from queries.flows.runs import Runs
 from queries.flows.sequences import WAY, acknowledged, gap_rows, octets, placed_segments
-from queries.streams.packets import ACK, FIN, PLACE, RST, SYN, TURN
+from queries.merging import ORDER
+from queries.streams.packets import ACK, FIN, RST, SYN
 
 Mask = NDArray[np.bool_]
 
@@ -22,6 +24,9 @@ PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 """What conn.log calls protocols."""
 
 _DIRECTIONS = ("orig", "resp")
+
+_SUMMED_TOGETHER = 1 << 16
+"""Packets of several connections that are summed up at once, about."""
 
 
 def connections_table(groups: Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -38,11 +43,21 @@ def connections_table(groups: Iterable[pl.DataFrame]) -> pl.DataFrame:
     ``handshake_rtt`` is from SYN to the ACK after SYN and ACK.  ``community_id`` is version 1 with seed 0.
     """
     together = pl.concat(groups)
-    order = together.select(pl.arg_sort_by(TURN, PLACE, "frame_number")).to_series()
-    columns = [name for name in together.columns if name not in (TURN, PLACE, "frame_number")]
-    return pl.DataFrame([together.drop_in_place(name).gather(order) for name in columns]).with_row_index(
-        "connection"
-    )
+    return numbered(together[together.select(pl.arg_sort_by(ORDER)).to_series()])
+
+
+def numbered(connections: pl.DataFrame, first: int = 0) -> pl.DataFrame:
+    """The rows of the table, of those of :func:`summed` in order, with numbers from ``first`` on."""
+    return connections.drop(ORDER).with_row_index("connection", first)
+
+
+def summed_by_and_by(packets: FlowPackets) -> Iterator[pl.DataFrame]:
+    """The same as :func:`summed`, in frames of connections that have so many packets together that they fit caches."""
+    group = np.cumsum(np.diff(packets.bounds)) // _SUMMED_TOGETHER
+    marks = [0, *(np.flatnonzero(group[1:] != group[:-1]) + 1).tolist(), len(group)]
+    for first, stop in pairwise(marks):
+        bounds = packets.bounds[first : stop + 1]
+        yield summed(FlowPackets(packets.table[bounds[0] : bounds[-1]], bounds - bounds[0]))
 
 
 def summed(packets: FlowPackets) -> pl.DataFrame:
@@ -85,7 +100,7 @@ def begun(table: pl.DataFrame) -> pl.DataFrame:
         pl.col("ip_version", "l4_proto", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port").first(),
         pl.col("orig_back").first(),
         pl.col("time").first().alias("ts"),
-        pl.col(TURN, PLACE, "frame_number").first(),
+        pl.col(ORDER).first(),
     )
     begin, _, end = (_times(table, kind) for kind in _handshake_packets(table))
     return sums.with_columns((end - begin).alias("handshake_rtt"))
@@ -252,7 +267,5 @@ def shown(connections: pl.DataFrame) -> pl.DataFrame:
         "handshake_rtt",
         "last_time",
         pl.Series("community_id", community_ids(named, ("src", "dst")), dtype=pl.String),
-        TURN,
-        PLACE,
-        "frame_number",
+        *ORDER,
     )

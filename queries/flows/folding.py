@@ -7,7 +7,7 @@ kept that go beyond.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -145,16 +145,17 @@ def _added(known: pl.DataFrame, more: pl.DataFrame, by: Iterable[str]) -> pl.Dat
 class Folding:
     """Sums packets of :func:`~queries.flows.packets.flow_columns` up, frame by frame, each after those before it.
 
-    Of what there is much nevertheless, about so many ``rows`` are in memory, others in files that begin with ``path``.
+    Connections are ``given`` away once others are between their endpoints, or all packets were taken.  Of what there
+    is much nevertheless, about so many ``rows`` are in memory, others in files that begin with ``path``.
     """
 
-    def __init__(self, path: str, rows: int) -> None:
+    def __init__(self, path: str, rows: int, give: Callable[[pl.DataFrame], object]) -> None:
         self._early = EarlyAcks(path, rows)
+        self._give = give
         self._known: _Known | None = None
         self._ends: pl.DataFrame | None = None
         self._begun = 0
         self._rows = 0
-        self._ended: list[pl.DataFrame] = []
 
     def take(self, packets: pl.DataFrame) -> None:
         """Sum up the next packets, in the order of the whole, at least one."""
@@ -167,13 +168,13 @@ class Folding:
         if known.totals["connection"].is_in(going_on.implode()).all():
             self._known = known
         else:
-            self._ended.append(known.of(going_on, others=True).summed())
+            self._give(known.of(going_on, others=True).summed())
             self._known = known.of(going_on)
 
-    def finish(self) -> pl.DataFrame:
-        """All connections, once all packets were taken, of which there was one."""
+    def finish(self) -> None:
+        """Give away all that is left, once all packets were taken, of which there was one."""
         assert self._known is not None
-        return pl.concat([*self._ended, self._known.summed()])
+        self._give(self._known.summed())
 
     def _with_connection(self, packets: pl.DataFrame) -> pl.DataFrame:
         """Packets by the numbers of their connections, and their own."""

@@ -78,7 +78,8 @@ class Bucket:
     def names(self, template: naming.Template, *, taken: Collection[str] = ()) -> dict[int, str]:
         """Names of the streams that have a file, none of those ``taken``."""
         opened = self.opened()
-        columns = tables.naming_columns(self.packets, self.followed, opened)
+        told = template.tells_connections
+        columns = tables.naming_columns(self.packets, self.followed, opened, with_connection=told)
         return dict(zip(opened.tolist(), naming.names(columns, template, taken=taken), strict=True))
 
     def write_files(self, names: Mapping[int, str], folder: Path) -> None:

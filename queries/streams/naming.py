@@ -141,6 +141,11 @@ class Template:
         codes = re.findall(r"%(.)", self._whole, re.DOTALL)
         return tuple(dict.fromkeys(needed[code] for code in codes if code in needed))
 
+    @property
+    def tells_connections(self) -> bool:
+        """Whether numbers of connections stand in names."""
+        return "S" in re.findall(r"%(.)", self._whole, re.DOTALL)
+
     def expression(self) -> pl.Expr:
         """The name, from columns :data:`NEEDED` and ``count``."""
         parts = re.findall(r"%.|[^%]+|%$", self._whole, re.DOTALL)
@@ -155,8 +160,11 @@ def names(streams: pl.DataFrame, template: Template, *, taken: Collection[str] =
     Of those that a template gives the same name, later ones are counted; so are those whose name is ``taken``.
     """
     first = streams.with_columns(pl.lit(0).alias("count")).select(template.expression()).to_series()
-    count = pl.int_range(pl.len()).over(first.alias("first")).alias("count")
-    found = streams.with_columns(count).select(template.expression()).to_series()
+    count = first.alias("first").to_frame().select(count=pl.int_range(pl.len()).over("first")).to_series()
+    found, again = first, (count > 0).arg_true()
+    if len(again):
+        others = streams[again].with_columns(count[again]).select(template.expression()).to_series()
+        found = first.scatter(again, others)
     if found.n_unique() == len(found) and not set(taken).intersection(found.to_list()):
         return list(found)
     return _counted(streams, template, set(taken))

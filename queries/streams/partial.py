@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pcap2arrow.writing.target import failing_as
+from queries.merging import ORDER, Cursor, as_arrow, made_ahead, read_frame, write_frames
 from queries.streams.bucket import Bucket
 from queries.streams.naming import Template, names
-from queries.streams.packets import PLACE, TURN
 from queries.streams.tables import naming_columns
 
 Ints = NDArray[np.int64]
@@ -33,9 +33,7 @@ MANY = 1 << 28
 """Octets that are missing, or that a file system takes for files: it is worth a word."""
 
 _KEYS, _NAMING = "keys", "naming"
-_ORDER = (TURN, PLACE, "frame_number")
 _REPEATED = {"capture_id", "src", "dst", "closed"}
-_READ = 1 << 13  # rows of a bucket's table that are read at once
 READ_OCTETS = 1 << 20
 """Octets in a row of their table, at most."""
 _WRITTEN = 1 << 18  # rows of a table that are written at once
@@ -106,7 +104,7 @@ def write_partial(
     )
     for table in wanted:
         if table == HTTP:
-            _write_rows(made[HTTP], result.path(HTTP))
+            write_frames(result.path(HTTP), [made[HTTP]])
             continue
         if table == OCTETS:
             counts = _write_octets(bucket, stem) if rows_of_octets is None else rows_of_octets
@@ -116,35 +114,29 @@ def write_partial(
             counts = _write_frames([written[table]()], result.path(table), len(streams))
         keys = keys.with_columns(pl.Series(table, counts))
     if given is None:
-        columns = naming_columns(bucket.packets, bucket.followed, opened).drop(_ORDER)
+        columns = naming_columns(bucket.packets, bucket.followed, opened).drop(ORDER)
         order = _order_columns(bucket, bucket.followed.streams.opening[opened])
-        _write_rows(pl.concat([columns, order], how="horizontal"), result.path(_NAMING))
-    _write_rows(keys, result.path(_KEYS))
+        write_frames(result.path(_NAMING), [pl.concat([columns, order], how="horizontal")])
+    write_frames(result.path(_KEYS), [keys])
     return result
 
 
 def _order_columns(bucket: Bucket, rows: Ints) -> pl.DataFrame:
-    return bucket.packets.table.select(_ORDER)[bucket.packets.order[rows]]
-
-
-def _write_rows(rows: pl.DataFrame, path: str) -> None:
-    table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
-    with failing_as(path), pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table, max_chunksize=_READ)
+    return bucket.packets.table.select(ORDER)[bucket.packets.order[rows]]
 
 
 def _write_frames(frames: Iterable[pl.DataFrame], path: str, streams: int) -> Ints:
     """Rows of streams, at least one frame of them; the result says how many a stream has."""
     counts = np.zeros(streams, np.int64)
-    with failing_as(path), ExitStack() as opened:
-        writer = None
+
+    def counted() -> Iterator[pl.DataFrame]:
         for frame in frames:
-            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-            if writer is None:
-                file = opened.enter_context(pa.OSFile(path, "wb"))
-                writer = opened.enter_context(pa.ipc.new_file(file, table.schema))
-            writer.write_table(table, max_chunksize=_READ)
-            counts += np.bincount(frame["stream"].to_numpy().astype(np.int64), minlength=streams)
+            np.add(
+                counts, np.bincount(frame["stream"].to_numpy().astype(np.int64), minlength=streams), counts
+            )
+            yield frame
+
+    write_frames(path, counted())
     return counts
 
 
@@ -204,7 +196,7 @@ class Whole:
     _keys: list[pl.DataFrame] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._keys = [_read(each.path(_KEYS)) for each in self.partials]
+        self._keys = [read_frame(each.path(_KEYS)) for each in self.partials]
         self.numbers = _split(_ranks(self._keys), [len(each) for each in self._keys])
         leaders = [
             number[np.unique(keys["connection"].to_numpy(), return_index=True)[1]]
@@ -220,7 +212,7 @@ class Whole:
         """Name the streams that have a file, in the order in which they open: (bucket, stream there, name)."""
         frames = []
         for at, partial in enumerate(self.partials):
-            naming = _read(partial.path(_NAMING))
+            naming = read_frame(partial.path(_NAMING))
             stream = naming["number"].to_numpy()
             frames.append(
                 naming.with_columns(
@@ -230,7 +222,7 @@ class Whole:
                     pl.Series("connection", self.connections[at][stream]),
                 )
             )
-        opened = pl.concat(frames, how="diagonal_relaxed").sort(_ORDER)
+        opened = pl.concat(frames, how="diagonal_relaxed").sort(ORDER)
         self.names = [{} for _ in self.partials]
         for bucket, stream, name in zip(
             opened["bucket"].to_list(), opened["stream"].to_list(), names(opened, template), strict=True
@@ -241,30 +233,35 @@ class Whole:
     def write(self, table: str, file: IO[bytes]) -> None:
         """Write a table of the whole as Parquet."""
         if table == HTTP:
-            pq.write_table(_arrow(self._transactions()), file, compression="zstd")
+            pq.write_table(as_arrow(self._transactions()), file, compression="zstd")
             return
-        cursors = [_Cursor(each.path(table)) for each in self.partials]
+        cursors = [Cursor(each.path(table)) for each in self.partials]
+        schema = cursors[0].schema
+        with pq.ParquetWriter(file, schema, **_settings(schema)) as writer:
+            for rows in made_ahead(self._row_groups(table, cursors)):
+                writer.write_table(rows)
+
+    def _row_groups(self, table: str, cursors: list[Cursor]) -> Iterator[pa.Table]:
+        """What is written at once of a table, whose rows of each bucket are read one after another."""
         counts = [keys[table].to_numpy() for keys in self._keys]
         ends = [np.append(0, np.cumsum(count)) for count in counts]
         sorted_ = [np.concatenate(each) for each in (self.numbers, counts)]
         rows = np.empty_like(sorted_[1])
         rows[sorted_[0]] = sorted_[1]
-        with pq.ParquetWriter(file, cursors[0].schema, **_settings(cursors[0].schema)) as writer:
-            for first, stop in _stretches(
-                rows, _WRITTEN if table != OCTETS else _WRITTEN_OCTETS // READ_OCTETS
-            ):
-                wanted = []
-                for at, number in enumerate(self.numbers):
-                    a, b = np.searchsorted(number, [first, stop])
-                    wanted.append(int(ends[at][b] - ends[at][a]))
-                self._write_stretch(table, cursors, wanted, writer)
+        most = _WRITTEN if table != OCTETS else _WRITTEN_OCTETS // READ_OCTETS
+        for first, stop in _stretches(rows, most):
+            wanted = []
+            for at, number in enumerate(self.numbers):
+                a, b = np.searchsorted(number, [first, stop])
+                wanted.append(int(ends[at][b] - ends[at][a]))
+            yield from self._stretch(table, cursors, wanted)
 
     def _transactions(self) -> pl.DataFrame:
         """Transactions of all buckets, by their times, then by their connections."""
         frames = []
         sides = "request_stream", "response_stream"
         for number, connection, partial in zip(self.numbers, self.connections, self.partials, strict=True):
-            rows = _read(partial.path(HTTP))
+            rows = read_frame(partial.path(HTTP))
             streams = {name: pl.Series(name, number.astype(np.uint64)).gather(rows[name]) for name in sides}
             either = rows.select(pl.coalesce(sides)).to_series().to_numpy().astype(np.int64)
             frames.append(
@@ -274,20 +271,18 @@ class Whole:
             )
         return pl.concat(frames).sort("time", "connection", maintain_order=True, nulls_last=True)
 
-    def _write_stretch(
-        self, table: str, cursors: list[_Cursor], wanted: list[int], writer: pq.ParquetWriter
-    ) -> None:
-        """Write so many more rows of each bucket; many of one alone some at a time."""
+    def _stretch(self, table: str, cursors: list[Cursor], wanted: list[int]) -> Iterator[pa.Table]:
+        """So many more rows of each bucket together; many of one alone some at a time."""
         busy = [at for at, count in enumerate(wanted) if count]
         if len(busy) == 1:
             for rows in _regrouped(cursors[busy[0]].take(wanted[busy[0]]), table):
-                writer.write_table(_arrow(self._renumbered(table, busy[0], rows)))
+                yield as_arrow(self._renumbered(table, busy[0], rows))
             return
         frames = [self._renumbered(table, at, rows) for at in busy for rows in cursors[at].take(wanted[at])]
         if frames:
             together = pl.concat(frames)
             order = np.argsort(together["stream"].to_numpy(), kind="stable")
-            writer.write_table(_arrow(together[order]))
+            yield as_arrow(together[order])
 
     def _renumbered(self, table: str, at: int, rows: pl.DataFrame) -> pl.DataFrame:
         stream = rows["stream"].to_numpy()
@@ -346,7 +341,7 @@ def _settings(schema: pa.Schema) -> dict[str, Any]:
 
 def _ranks(keys: Sequence[pl.DataFrame]) -> Ints:
     """The place of each stream among all."""
-    columns = [np.concatenate([each[name].to_numpy() for each in keys]) for name in _ORDER]
+    columns = [np.concatenate([each[name].to_numpy() for each in keys]) for name in ORDER]
     order = np.lexsort(columns[::-1])
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
@@ -364,37 +359,3 @@ def _stretches(rows: Ints, most: int) -> Iterator[tuple[int, int]]:
     opens |= (rows[1:] > most) | (rows[:-1] > most)
     marks = [0, *(np.flatnonzero(opens) + 1).tolist(), len(rows)]
     return ((a, b) for a, b in pairwise(marks) if a < b)
-
-
-def _read(path: str) -> pl.DataFrame:
-    with pa.OSFile(path) as file:
-        rows = pl.from_arrow(pa.ipc.open_file(file).read_all())
-    assert isinstance(rows, pl.DataFrame)
-    return rows
-
-
-def _arrow(rows: pl.DataFrame) -> pa.Table:
-    return rows.to_arrow(compat_level=pl.CompatLevel.oldest())
-
-
-class _Cursor:
-    """A bucket's table that is read from beginning to end."""
-
-    def __init__(self, path: str) -> None:
-        self._file = pa.ipc.open_file(pa.OSFile(path))
-        self.schema: pa.Schema = self._file.schema
-        self._next = 0
-        self._left: pa.RecordBatch | None = None
-
-    def take(self, rows: int) -> Iterator[pl.DataFrame]:
-        """So many more rows, in frames."""
-        while rows:
-            if self._left is None or not len(self._left):
-                self._left = self._file.get_batch(self._next)
-                self._next += 1
-            part = self._left[:rows]
-            self._left = self._left[len(part) :]
-            rows -= len(part)
-            frame = pl.from_arrow(part)
-            assert isinstance(frame, pl.DataFrame)
-            yield frame

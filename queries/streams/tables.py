@@ -22,11 +22,16 @@ def opened(packets: Packets, followed: Followed) -> NDArray[np.int64]:
     return with_file[np.argsort(packets.order[followed.streams.opening[with_file]], kind="stable")]
 
 
-def naming_columns(packets: Packets, followed: Followed, streams: NDArray[np.int64]) -> pl.DataFrame:
-    """What names of streams are made of: columns of their first packets, and their numbers."""
+def naming_columns(
+    packets: Packets, followed: Followed, streams: NDArray[np.int64], *, with_connection: bool = True
+) -> pl.DataFrame:
+    """What names of streams are made of: columns of their first packets, and their numbers.
+
+    Those of their connections are there if wanted, for they take a look at all streams.
+    """
     first = packets.table[packets.order[followed.streams.first[streams]]]
-    connection = connections(packets, followed)[streams]
-    return first.with_columns(pl.Series("number", streams), pl.Series("connection", connection))
+    more = [pl.Series("connection", connections(packets, followed)[streams])] if with_connection else []
+    return first.with_columns(pl.Series("number", streams), *more)
 
 
 def connections(packets: Packets, followed: Followed) -> NDArray[np.int64]:
