@@ -164,12 +164,13 @@ def write_frames(path: str, frames: Iterable[pl.DataFrame]) -> int:
     with failing_as(path), ExitStack() as opened:
         writer = None
         for frame in frames:
-            table = as_arrow(frame)
-            if writer is None:
-                file = opened.enter_context(pa.OSFile(path, "wb"))
-                writer = opened.enter_context(pa.ipc.new_file(file, table.schema))
-            writer.write_table(table, max_chunksize=_READ)
-            rows += len(frame)
+            for some in frame.iter_slices(_MERGED) if len(frame) else [frame]:
+                table = as_arrow(some)
+                if writer is None:
+                    file = opened.enter_context(pa.OSFile(path, "wb"))
+                    writer = opened.enter_context(pa.ipc.new_file(file, table.schema))
+                writer.write_table(table, max_chunksize=_READ)
+                rows += len(some)
     return rows
 
 

@@ -35,7 +35,7 @@ class Sizes:
     """
 
     task: int = 80 << 20
-    bucket: int = 64 << 20
+    bucket: int = 40 << 20
     memory: int = 192 << 20
     most_buckets: int = 128
     unknown: int = 1 << 30

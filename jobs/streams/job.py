@@ -207,7 +207,7 @@ class Job:
         if not buckets:
             return []
         schema = self._schema(apart=True)
-        most = self.sizes.memory // 2  # sorting takes as much again
+        most = self.sizes.memory // 4  # twice as much again is taken meanwhile
         sources = {number: part.source for number, part in found if part.source is not None}
         given = schema, self.rules, self.outputs, most
         follow = [

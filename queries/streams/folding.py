@@ -254,7 +254,7 @@ class Folding:
             flow.count += int(packets.bounds[place + 1] - packets.bounds[place])
         chosen = np.fromiter(here, np.int64, len(here))
         order = packets.order[chosen]
-        self._kept.append(packets.table[order])
+        self._kept.append(packets.table.drop(PART, AT, LENGTH)[order])
         self._flags.append(packets.flags[chosen])
         self._turns.append(order + self._packets)
         self._kept_count += len(here)
@@ -283,6 +283,7 @@ class Folding:
         row = np.empty(len(turns), np.int64)
         row[which] = np.arange(len(which))
         streams = joined(*self._ended)
+        self._ended.clear()
         for name in _ROWS:
             rows = getattr(streams, name)
             rows[:] = np.where(rows >= 0, which[rows], -1)
@@ -295,6 +296,7 @@ class Folding:
 
     def _kept_packets(self, row: Ints) -> Packets:
         nothing = np.zeros(len(row), np.int64)
+        kept, self._kept = pl.concat(self._kept), []
         return Packets(
             bounds=np.array([0, len(row)]),
             order=np.arange(len(row)),
@@ -302,7 +304,7 @@ class Folding:
             flags=np.concatenate(self._flags)[row],
             length=nothing,
             payload=Slices(np.empty(0, np.uint8), nothing, nothing),
-            table=pl.concat(self._kept)[row],
+            table=kept if (row == np.arange(len(row))).all() else kept[row],
         )
 
 

@@ -36,8 +36,9 @@ _KEYS, _NAMING = "keys", "naming"
 _REPEATED = {"capture_id", "src", "dst", "closed"}
 READ_OCTETS = 1 << 20
 """Octets in a row of their table, at most."""
-_WRITTEN = 1 << 18  # rows of a table that are written at once
-_WRITTEN_OCTETS = 32 << 20
+_MANY_ROWS = 1 << 18
+_WRITTEN = {STREAMS: 1 << 16, OCTETS: (32 << 20) // READ_OCTETS}
+"""Rows of a table that are written at once, where they are not :data:`_MANY_ROWS`."""
 _WRITTEN_ALONE, _ROWS_ALONE = (
     16 << 20,
     1 << 16,
@@ -244,12 +245,13 @@ class Whole:
     def _row_groups(self, table: str, cursors: list[Cursor]) -> Iterator[pa.Table]:
         """What is written at once of a table, whose rows of each bucket are read one after another."""
         counts = [keys[table].to_numpy() for keys in self._keys]
+        if not any(count.any() for count in counts):
+            return
         ends = [np.append(0, np.cumsum(count)) for count in counts]
-        sorted_ = [np.concatenate(each) for each in (self.numbers, counts)]
-        rows = np.empty_like(sorted_[1])
-        rows[sorted_[0]] = sorted_[1]
-        most = _WRITTEN if table != OCTETS else _WRITTEN_OCTETS // READ_OCTETS
-        for first, stop in _stretches(rows, most):
+        rows = np.empty(sum(map(len, counts)), np.int64)
+        for number, count in zip(self.numbers, counts, strict=True):
+            rows[number] = count
+        for first, stop in _stretches(rows, _WRITTEN.get(table, _MANY_ROWS)):
             wanted = []
             for at, number in enumerate(self.numbers):
                 a, b = np.searchsorted(number, [first, stop])

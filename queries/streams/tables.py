@@ -15,6 +15,9 @@ from queries.streams.follow import Followed
 from queries.streams.packets import RST, SWAPPED, TUPLE, Packets, is_backward
 from queries.streams.rules import Rules
 
+_SHOWN = 1 << 16
+"""Addresses of so many streams are made text at once."""
+
 
 def opened(packets: Packets, followed: Followed) -> NDArray[np.int64]:
     """The streams that have a file, in the order in which their first octets came."""
@@ -39,21 +42,35 @@ def connections(packets: Packets, followed: Followed) -> NDArray[np.int64]:
 
     A stream belongs to the connection that went on between its endpoints, if that has none of its direction yet.
     """
-    first = packets.table.select(TUPLE)[packets.order[followed.streams.first]]
-    backward = is_backward(first)
+    _, of_flow, flow = np.unique(followed.streams.flow, return_index=True, return_inverse=True)
+    first = packets.table.select(TUPLE)[packets.order[followed.streams.first[of_flow]]]
+    back = is_backward(first)
     pairs = first.select(
-        pl.when(pl.lit(pl.Series(backward))).then(pl.col(destination)).otherwise(pl.col(source)).alias(source)
+        pl.when(pl.lit(pl.Series(back))).then(pl.col(destination)).otherwise(pl.col(source)).alias(source)
         for source, destination in zip(TUPLE, SWAPPED, strict=True)
     )
-    groups = pairs.with_row_index("stream").group_by(TUPLE, maintain_order=True).agg("stream")["stream"]
-    streams, size = groups.explode().to_numpy().astype(np.int64), groups.list.len().to_numpy()
-    firsts = np.cumsum(size) - size
-    leader = np.empty(len(first), np.int64)
+    backward, pair = back[flow], _groups(pairs)[flow]
+    streams = np.argsort(pair, kind="stable")
+    firsts = np.flatnonzero(np.append(True, np.diff(pair[streams]) != 0)[: len(pair)])
+    size = np.diff(np.append(firsts, len(pair)))
+    leader = np.empty(len(pair), np.int64)
     leader[streams] = np.repeat(streams[firsts], size)
     many = (size > 2) | ((size == 2) & (backward[streams[firsts]] == backward[streams[firsts + size - 1]]))
     for at, count in zip(firsts[many].tolist(), size[many].tolist(), strict=True):
         _lead(streams[at : at + count].tolist(), backward, leader)
     return np.unique(leader, return_inverse=True)[1]
+
+
+def _groups(rows: pl.DataFrame) -> NDArray[np.int64]:
+    """A number for each row, the same for equal ones."""
+    columns = [each.fill_null(0).to_numpy() for each in rows]
+    columns = [each for each in columns if (each[1:] != each[:-1]).any()]
+    group = np.zeros(len(rows), np.int64)
+    if columns:
+        order = np.lexsort(columns)
+        changes = np.any([each[order][1:] != each[order][:-1] for each in columns], axis=0)
+        group[order[1:]] = np.cumsum(changes)
+    return group
 
 
 def _lead(streams: Sequence[int], backward: NDArray[np.bool_], leader: NDArray[np.int64]) -> None:
@@ -87,7 +104,7 @@ def streams_table(
     """
     streams = followed.streams
     number = np.arange(len(streams))
-    first = packets.table[packets.order[streams.first]]
+    first = packets.table.select(*TUPLE, "time")[packets.order[streams.first]]
     last = packets.table.select("time")[packets.order[streams.last]]
     missing = gaps(followed, assembly, rules)
     lacking = np.zeros(len(streams), np.int64)
@@ -115,7 +132,11 @@ def streams_table(
 
 
 def _endpoints(first: pl.DataFrame) -> dict[str, pl.Series]:
-    shown = text(first.lazy().select(TUPLE)).collect()
+    columns = [
+        name for name in TUPLE if not name.startswith("ipv6_") or first[name].null_count() < len(first)
+    ]
+    slices = first.select(columns).iter_slices(_SHOWN) if len(first) else [first.select(columns)]
+    shown = pl.concat([text(some.lazy()).collect() for some in slices])
     return {
         "src": shown["ip_src"],
         "src_port": shown["src_port"],
