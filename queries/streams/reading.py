@@ -247,7 +247,9 @@ def _of_file(
     read = partial(read_frame, dataset, file, rows=rows)
     if reading.apart:
         of_octets = partial(read_octets, dataset, file, rows=rows)
-        yield _apart(read, of_octets, number, reading, with_fragments=held)
+        if held and reading.fragments is not None:
+            _hold(of_octets, number, reading)
+        yield _apart(read, number, reading, with_fragments=held)
         return
     where = None if held or reading.flagged else reading.where
     columns = reading.fragments.reads if held and reading.fragments is not None else _all_columns(reading)
@@ -259,40 +261,22 @@ def _both(one: NDArray[np.bool_] | None, other: NDArray[np.bool_]) -> NDArray[np
     return other if one is None else one & other
 
 
-def _hold(found: pl.DataFrame, read: Callable[..., pl.DataFrame], number: int, reading: Reading) -> None:
-    """Hold fragments of a file, whose octets are read now."""
+def _hold(read: Callable[..., pl.DataFrame], number: int, reading: Reading) -> None:
+    """Hold fragments of a file."""
     assert reading.fragments is not None
-    if len(found):
-        of_them = pl.col("frame_number").is_in(found["frame_number"].implode())
-        octets = read(columns=sorted(_OCTETS), where=of_them)
-        whole = found.with_columns(octets.get_columns())
-        reading.fragments.add(ordered(whole, number, reading.fragments.reads))
+    found = read(columns=[*dict.fromkeys([*reading.fragments.reads, *_TIMES])], where=reading.held)
+    reading.fragments.add(ordered(found, number, reading.fragments.reads))
 
 
 def _apart(
-    read: Callable[..., pl.DataFrame],
-    of_octets: Callable[..., pl.DataFrame],
-    number: int,
-    reading: Reading,
-    *,
-    with_fragments: bool,
+    read: Callable[..., pl.DataFrame], number: int, reading: Reading, *, with_fragments: bool
 ) -> pl.DataFrame:
-    """Packets of a file without their octets, and without fragments, which are held.
-
-    Numbers of all packets are read at once: to choose among them while they are read costs more than it spares.
-    """
+    """Packets of a file without their octets, and without fragments."""
     where = reading.where if reading.where is not None else pl.lit(True)
-    columns = [name for name in _all_columns(reading) if name not in _OCTETS]
-    needed = [*columns, "irregular", *_TIMES]
-    if with_fragments and reading.fragments is not None:
-        of_fragments = [name for name in reading.fragments.reads if name not in _OCTETS]
-        packets = read(columns=[*dict.fromkeys([*needed, *of_fragments])])
-        _hold(packets.filter(reading.held), of_octets, number, reading)
+    if with_fragments:
         where &= ~is_fragment()
-    else:
-        packets = read(columns=[*dict.fromkeys(needed)])
-    found = packets.lazy().filter(where).select([*dict.fromkeys(needed)]).collect()
     columns = [name for name in reading.columns if name != "rest"]
+    found = read(columns=[*dict.fromkeys([*columns, "irregular", *_TIMES])], where=where)
     doubtful = pl.col("irregular") & (pl.col("payload_len") == 0)
     header = pl.lit(None, pl.UInt32).alias(HEADER_LEN)
     if found.select(doubtful.any()).item():
