@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -190,15 +189,3 @@ def read_frame(path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
 def as_arrow(frame: pl.DataFrame) -> pa.Table:
     """A frame as Arrow has had it for long, which Parquet writers know."""
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-
-
-_T = TypeVar("_T")
-
-
-def made_ahead(items: Iterator[_T]) -> Iterator[_T]:
-    """The same items, of which a thread makes the next one while one is worked on."""
-    with ThreadPoolExecutor(1) as thread:
-        ahead = thread.submit(next, items, None)
-        while (item := ahead.result()) is not None:
-            ahead = thread.submit(next, items, None)
-            yield item

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.target import failing_as
-from queries.merging import ORDER, Cursor, as_arrow, made_ahead, read_frame, write_frames
+from queries.merging import ORDER, Cursor, as_arrow, read_frame, write_frames
 from queries.streams.bucket import Bucket
 from queries.streams.naming import Template, names
 from queries.streams.tables import naming_columns
@@ -239,7 +240,7 @@ class Whole:
         cursors = [Cursor(each.path(table)) for each in self.partials]
         schema = cursors[0].schema
         with pq.ParquetWriter(file, schema, **_settings(schema)) as writer:
-            for rows in made_ahead(self._row_groups(table, cursors)):
+            for rows in ahead(self._row_groups(table, cursors)):
                 writer.write_table(rows)
 
     def _row_groups(self, table: str, cursors: list[Cursor]) -> Iterator[pa.Table]:
