@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import atexit
 import io
 import os
 import sys
@@ -24,16 +24,24 @@ def main() -> None:
     wrong, and nothing was done; 130 interrupted; 141 nobody reads the output any more.
     """
     start_quickly()
+    codes: list[int] = []
+    atexit.register(_end, codes)  # the first to be registered, so the last to be called
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    code = _run()
-    if code == INTERRUPTED:
-        os._exit(code)  # not waiting for threads that still run: nothing of theirs is visible
-    if "obstore" in sys.modules:
+    codes.append(_run())
+    if codes[0] == INTERRUPTED:
+        _end(codes)  # not waiting for threads that still run: nothing of theirs is visible
+    sys.exit(codes[0])
+
+
+def _end(codes: list[int]) -> None:
+    """End the process with that exit code, without taking the interpreter apart.
+
+    That would take as long as a tenth of a start, and threads of obstore may still call into it.
+    """
+    if codes:
         sys.stderr.flush()
-        os._exit(code)  # its threads may still call into the interpreter, which must not be gone by then
-    gc.freeze()  # else what is left is gone through several times
-    sys.exit(code)
+        os._exit(codes[0])
 
 
 def _run() -> int:

@@ -7,10 +7,10 @@ a thread of its own, a little later; where the interpreter ends in that moment, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow.parquet as pq
 
+_Read = TypeVar("_Read")
 _STRETCH = 1 << 14
 
 
 def read_file(dataset: Dataset, file: DataFile, *, columns: list[str] | None = None) -> pa.Table:
     """A file of a dataset, whole; of ``columns`` those that it has.  Raises DatasetError where it is damaged."""
     if file.stretch:
-        return _read_stretch(dataset, file, columns, 0, file.rows)
+        return _stretch_of(dataset, file, columns, 0, file.rows)
     with _open(dataset, file) as opened:
         return opened.read(columns=columns, use_threads=False)
 
@@ -83,23 +84,26 @@ def read_frame(
         packets = _scan(dataset, file, read, rows)
         if where is not None:
             return packets.filter(where).select(columns).collect()
-        return _collect(packets, columns) if rows is None or _in_a_row(rows) else packets.collect()
+        if rows is None or _in_a_row(rows):
+            parts = _rest_apart(columns, lambda names: packets.select(names).collect())
+            return pl.concat(parts, how="horizontal").select(columns)
+        return packets.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DatasetError(f"{place}: damaged: {error}") from error
 
 
-def _collect(packets: pl.LazyFrame, columns: list[str]) -> pl.DataFrame:
-    """The columns; ``rest`` by a thread of its own.
+def _rest_apart(columns: list[str], read: Callable[[list[str]], _Read]) -> list[_Read]:
+    """What is read of the columns, in any order; ``rest`` by a thread of its own.
 
     Its values are one page, which takes a thread as long as all other columns take together, and comes last in a file:
     read with them it would be begun when they are done.
     """
     others = [name for name in columns if name != "rest"]
     if others == columns or not others:
-        return packets.select(columns).collect()
+        return [read(columns)]
     with ThreadPoolExecutor(1) as executor:
-        rest = executor.submit(packets.select("rest").collect)
-        return packets.select(others).collect().with_columns(rest.result()).select(columns)
+        rest = executor.submit(read, ["rest"])
+        return [read(others), rest.result()]
 
 
 def _in_a_row(rows: NDArray[np.integer[Any]]) -> bool:
@@ -140,10 +144,16 @@ def _frame_numbers(file: DataFile, rows: NDArray[np.integer[Any]]) -> pa.Array |
     return as_arrow(rows + first, None, pa.uint64(), Bitmaps())
 
 
-def _read_stretch(
+def _read_stretch(dataset: Dataset, file: DataFile, columns: list[str], first: int, count: int) -> pa.Table:
+    """Rows in a row, by the row groups that hold them."""
+    parts = _rest_apart(columns, lambda names: _stretch_of(dataset, file, names, first, count))
+    found = {name: part[name] for part in parts for name in part.column_names}
+    return pa.table({name: found[name] for name in columns if name in found})
+
+
+def _stretch_of(
     dataset: Dataset, file: DataFile, columns: list[str] | None, first: int, count: int
 ) -> pa.Table:
-    """Rows in a row, by the row groups that hold them."""
     with _open(dataset, file) as opened:
         parts = list(_batches(opened, file, columns, first, count, _STRETCH))
         if parts:

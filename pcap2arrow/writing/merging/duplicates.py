@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -88,7 +88,7 @@ class _Prints:
     """Fingerprints of packets: 128 bits of each one's octets, by a key of their own, so that nobody can aim at one."""
 
     def __init__(self) -> None:
-        self._seeds = [secrets.randbits(64) for _ in range(2)]
+        self._seeds = [int.from_bytes(os.urandom(8)) for _ in range(2)]
 
     def of(self, packets: Encoded, rows: _Rows) -> pl.DataFrame:
         """Columns ``lengths``, ``octets`` and ``more`` for some of the packets, as many rows."""
