@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+
+import pyarrow as pa
 
 from pcap2arrow.dataset.store import OutputFile, Store, Stored, failure, temporary_name
 
@@ -158,10 +159,10 @@ class LocalStore(Store):
             os.close(descriptor)
             temporary.unlink(missing_ok=True)
 
-    def input(self, path: str, *, size: int | None = None) -> BinaryIO:
+    def input(self, path: str, *, size: int | None = None) -> pa.NativeFile:
         """See :class:`Store`."""
         with self._naming(path):
-            return (self._root / path).open("rb")
+            return pa.OSFile(str(self._root / path))
 
     def _link(self, source: Path, target: Path) -> None:
         os.link(source, target)
