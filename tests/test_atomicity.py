@@ -132,20 +132,29 @@ def test_without_room_for_a_file_a_capture_fails_alone(
     assert live_files(tmp_path / "dataset") == archive.files
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "processes"])
-def test_interrupted_nothing_half_done_is_visible(archive: Archive, tmp_path: Path, scheduler: str) -> None:
-    """Ctrl-C in a terminal reaches the whole process group."""
+@pytest.mark.parametrize(
+    ("scheduler", "number"),
+    [("threads", signal.SIGINT), ("processes", signal.SIGINT), ("processes", signal.SIGTERM)],
+)
+def test_interrupted_nothing_half_done_is_visible(
+    archive: Archive, tmp_path: Path, scheduler: str, number: signal.Signals
+) -> None:
+    """Ctrl-C in a terminal reaches the whole process group, SIGTERM what was started."""
     words = ("convert", archive.folder, "-o", tmp_path / "dataset", "--scheduler", scheduler, "--json")
     # Warnings are off, as for users: Python has one of a file that was just being opened, and prints it as an error.
     process = start(*words, start_new_session=True, environment={"PYTHONWARNINGS": "ignore"})
     assert process.stdout is not None
     assert '"step"' in process.stdout.readline()
     begin = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     printed, errors = process.communicate()
     print(f"{scheduler}: ended after {time.monotonic() - begin:.2f} s")
-    assert process.returncode == 130
-    assert errors.splitlines()[-1:] == ["pcap2arrow: interrupted"] and "Traceback" not in errors
+    said = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number]
+    assert process.returncode == 128 + number
+    assert errors.splitlines()[-1:] == [f"pcap2arrow: {said}"] and "Traceback" not in errors
     committed = {event["name"] for event in json_lines(printed) if event["event"] == "capture"}
     assert committed <= _live(tmp_path / "dataset").keys() < archive.packets.keys()
     run("convert", archive.folder, "-o", tmp_path / "dataset")

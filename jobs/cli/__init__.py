@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import signal
 import sys
+from types import FrameType
 
 import click
 
@@ -15,21 +17,23 @@ from jobs.own_process import start_quickly
 FAILED = 1
 WRONG_COMMAND = 2
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def main() -> None:
     """Run the command line and end the process.
 
     Exit codes: 0 all done; 1 something in the input failed, everything else is done; 2 the command line is
-    wrong, and nothing was done; 130 interrupted; 141 nobody reads the output any more.
+    wrong, and nothing was done; 130 interrupted; 141 nobody reads the output any more; 143 told to end by SIGTERM.
     """
     start_quickly()
+    signal.signal(signal.SIGTERM, _terminate)
     codes: list[int] = []
     atexit.register(_end, codes)  # the first to be registered, so the last to be called
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     codes.append(_run())
-    if codes[0] == INTERRUPTED:
+    if codes[0] in (INTERRUPTED, TERMINATED):
         _end(codes)  # not waiting for threads that still run: nothing of theirs is visible
     sys.exit(codes[0])
 
@@ -42,6 +46,15 @@ def _end(codes: list[int]) -> None:
     if codes:
         sys.stderr.flush()
         os._exit(codes[0])
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """The process was told to end: like Ctrl-C, so that temporary files are removed."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second time it ends at once
+    raise _TerminatedError
 
 
 def _run() -> int:
@@ -57,9 +70,10 @@ def _run() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("pcap2arrow: interrupted", file=sys.stderr, flush=True)
-        return INTERRUPTED
+    except (click.Abort, KeyboardInterrupt) as error:
+        is_told = isinstance(error, _TerminatedError) or isinstance(error.__context__, _TerminatedError)
+        print("pcap2arrow:", "terminated" if is_told else "interrupted", file=sys.stderr, flush=True)
+        return TERMINATED if is_told else INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE

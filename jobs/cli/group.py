@@ -68,5 +68,5 @@ def commands() -> None:
     SOURCE is a dataset (directory or URL) or a capture (file, directory, glob, URL, - for standard input).
 
     Exit codes: 0 all done; 1 something in the input failed, everything else is done; 2 the command line is
-    wrong, and nothing was done; 130 interrupted, and nothing half-done is visible.
+    wrong, and nothing was done; 130 interrupted or 143 told to end, and nothing half-done is visible.
     """
