@@ -12,7 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pcap2arrow.dataset.change import plan_removal
 from pcap2arrow.dataset.checkpoint import decode_checkpoint, encode_checkpoint
@@ -21,6 +21,9 @@ from pcap2arrow.dataset.recent import Recent
 from pcap2arrow.dataset.snapshot import Change, Snapshot, check_path
 from pcap2arrow.dataset.store import OutputFile, Store, create, open_store, probe
 from pcap2arrow.errors import ConflictError, DatasetError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MANIFEST = "_manifest"
 CHECKPOINTS = f"{MANIFEST}/checkpoints"
@@ -185,7 +188,7 @@ class Dataset:
         check_path(path)
         return self.store.output(path, sync=sync)
 
-    def open_input(self, path: str, *, size: int | None = None) -> BinaryIO:
+    def open_input(self, path: str, *, size: int | None = None) -> BinaryIO | pa.NativeFile:
         """A data file open for reading at any offset; its ``size``, where it is known, saves a request.
 
         Raises:

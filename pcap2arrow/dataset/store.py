@@ -23,6 +23,7 @@ from urllib.parse import unquote
 from pcap2arrow.errors import DatasetError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from _typeshed import ReadableBuffer
 
 
@@ -96,7 +97,7 @@ class Store(ABC):
         """A new file that appears when the context ends, or, when that ends in an error, not at all."""
 
     @abstractmethod
-    def input(self, path: str, *, size: int | None = None) -> BinaryIO:
+    def input(self, path: str, *, size: int | None = None) -> BinaryIO | pa.NativeFile:
         """A file open for reading at any offset; its ``size``, where it is known, saves a request."""
 
     def location(self, path: str) -> str:
@@ -144,7 +145,8 @@ class OutputFile(io.RawIOBase):
 
 def failure(location: str, error: Exception) -> DatasetError:
     """The error that says what went wrong with which file."""
-    return DatasetError(f"{location}: {getattr(error, 'strerror', None) or error}")
+    number = getattr(error, "errno", None)  # what Arrow says of it names the file once more
+    return DatasetError(f"{location}: {os.strerror(number) if number else error}")
 
 
 def temporary_name(path: str) -> str:
