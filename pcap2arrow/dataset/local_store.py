@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from pcap2arrow.dataset.store import OutputFile, Store, Stored, failure, temporary_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _LINKS_REFUSED = {
     errno.EPERM,
@@ -161,6 +163,8 @@ class LocalStore(Store):
 
     def input(self, path: str, *, size: int | None = None) -> pa.NativeFile:
         """See :class:`Store`."""
+        import pyarrow as pa
+
         with self._naming(path):
             return pa.OSFile(str(self._root / path))
 
