@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -61,17 +61,17 @@ class FilePackets:
     rows: int
     scope: pl.Expr | None = None
 
-    def values(self, columns: Sequence[str]) -> pl.DataFrame:
-        """Those columns of all packets."""
-        return self._read(columns, self.scope)
+    def values(self, expressions: Mapping[str, pl.Expr]) -> pl.DataFrame:
+        """The values of expressions of columns for all packets, under their names; the columns are not kept."""
+        return self._read([each.alias(name) for name, each in expressions.items()], self.scope)
 
     def some(self, columns: Sequence[str], rows: pl.Series, where: pl.Expr | None) -> pl.DataFrame:
         """Those columns of some packets; of few, only the pages that they lie in are read."""
         if where is None or len(rows) > self.rows // 4:
-            return self.values(columns)[rows]
+            return self._read(columns, self.scope)[rows]
         return self._read(columns, where if self.scope is None else self.scope & where)
 
-    def _read(self, columns: Sequence[str], where: pl.Expr | None) -> pl.DataFrame:
+    def _read(self, columns: Sequence[str | pl.Expr], where: pl.Expr | None) -> pl.DataFrame:
         packets = _scan(self.places)
         try:
             return (packets if where is None else packets.filter(where)).select(columns).collect()

@@ -32,8 +32,11 @@ OCTET_COLUMNS = ("header", "rest", "filter_len", *HEAD_COLUMNS)
 class Packets(Protocol):
     """Packets of one link type, whose columns are read when they are asked for."""
 
-    def values(self, columns: Sequence[str]) -> pl.DataFrame:
-        """Those columns of all packets."""
+    def values(self, expressions: Mapping[str, pl.Expr]) -> pl.DataFrame:
+        """The values of expressions of columns for all packets, under their names.
+
+        What they have in common is evaluated once.
+        """
 
     def some(self, columns: Sequence[str], rows: pl.Series, where: pl.Expr | None) -> pl.DataFrame:
         """Those columns of the packets ``rows`` (ascending), which are also those for which ``where`` is true."""
@@ -58,9 +61,9 @@ class TablePackets:
 
     table: pl.DataFrame
 
-    def values(self, columns: Sequence[str]) -> pl.DataFrame:
-        """Those columns of all packets."""
-        return self.table.select(columns)
+    def values(self, expressions: Mapping[str, pl.Expr]) -> pl.DataFrame:
+        """The values of expressions of columns for all packets, under their names."""
+        return self.table.lazy().select(**expressions).collect()
 
     def some(self, columns: Sequence[str], rows: pl.Series, where: pl.Expr | None) -> pl.DataFrame:
         """Those columns of some packets.  Raises UsageError where the table has no octets."""
@@ -86,13 +89,15 @@ def verdicts(
     there are none.
     """
     plans = [None if _is_constant(each) else each.columns for each in filters]
+    asked = {str(place): plan.expression for place, plan in enumerate(plans) if plan}
     names = set().union(*(plan.columns for plan in plans if plan))
     mark = _HEAD if packets.has_heads else _IRREGULAR
-    if names and may_be_irregular:
-        names.add(mark)
-    table = packets.values(sorted(names)) if names else pl.DataFrame()
-    told = _together(table, {place: plan.expression for place, plan in enumerate(plans) if plan})
-    if mark in names:
+    has_heads = bool(names) and may_be_irregular
+    if has_heads:
+        asked |= {name: pl.col(name) for name in {mark} | ({_LENGTH} & names)}
+    table = packets.values(asked) if asked else pl.DataFrame()
+    told = {place: table[str(place)] for place, plan in enumerate(plans) if plan}
+    if has_heads:
         heads = _Heads(packets, table, mark)
         for place, answer in heads.verdicts({place: filters[place] for place in told}).items():
             told[place] = _scattered(told[place], heads.rows, answer)
@@ -106,13 +111,6 @@ def verdicts(
         else:
             answers.append(told[place] if plan.complete else _by_octets(each, plan, told[place], packets))
     return answers
-
-
-def _together(table: pl.DataFrame, expressions: Mapping[int, pl.Expr]) -> dict[int, pl.Series]:
-    """The values of some expressions; what they have in common is evaluated once."""
-    named = [expression.alias(str(number)) for number, expression in expressions.items()]
-    columns = table.lazy().select(named).collect() if named else pl.DataFrame()
-    return dict(zip(expressions, columns.iter_columns(), strict=True))
 
 
 def _is_constant(chosen: LinkFilter) -> bool:
@@ -181,13 +179,14 @@ class _Heads:
         assert self._octets is not None
         are_whole = not self._apart or self._octets.bin.size().max() < IRREGULAR_HEAD  # type: ignore[operator]
         plans = {number: each.heads for number, each in filters.items()}
-        told = {
-            number: plan.expression
+        asked = {
+            str(number): plan.expression
             for number, plan in plans.items()
             if plan and (are_whole or plan.tells_all)
         }
         columns = [self._octets.alias(_HEAD), *([] if self._lengths is None else [self._lengths])]
-        return _together(pl.DataFrame(columns), told)
+        table = TablePackets(pl.DataFrame(columns)).values(asked)
+        return {number: table[str(number)] for number in filters if str(number) in asked}
 
     def _run(self, filters: Mapping[int, LinkFilter], head: pl.Series) -> dict[int, pl.Series]:
         import numpy as np
