@@ -25,9 +25,10 @@ OF_SIZE = {1: pl.UInt8, 2: pl.UInt16, 4: pl.UInt32}
 """The type of a load of so many octets."""
 
 _DEEPEST = 60
-_LEAST, _TRUE, _MOST, _THREE, _FOUR = map(
-    pl.lit, (FALSE, TRUE, UNKNOWN, 3, 4)
-)  # Polars takes its time to make them
+_NUMBERS = tuple(map(pl.lit, (FALSE, TRUE, UNKNOWN, 3, 4)))
+"""Made once: Polars takes its time."""
+
+_LEAST, _TRUE, _MOST, _THREE, _FOUR = _NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
