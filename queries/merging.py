@@ -39,7 +39,7 @@ class Run:
     def read(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Columns of all rows, or all of them."""
         if isinstance(self.frame, str):
-            return read_frame(self.frame, columns)
+            return read_written(self.frame, columns)
         return self.frame if columns is None else self.frame.select(columns)
 
     def cursor(self) -> Cursor | _Held:
@@ -173,7 +173,7 @@ def write_frames(path: str, frames: Iterable[pl.DataFrame]) -> int:
     return rows
 
 
-def read_frame(path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+def read_written(path: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """Columns of a file of :func:`write_frames`, or all."""
     options = pa.ipc.IpcReadOptions()
     with pa.OSFile(path) as file:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs.executors import THREADS, open_executor, run_all
 from jobs.limits import USUAL_LIMITS, Limits
@@ -73,11 +73,34 @@ class FoundFlows:
             first += len(rows)
 
 
-def flows(sources: Iterable[str | os.PathLike[str]], **settings: Any) -> Flows:
+def flows(
+    sources: Iterable[str | os.PathLike[str]],
+    *,
+    chosen: Filter | None = None,
+    times: TimeRange = EVER,
+    defrag: bool = True,
+    scheduler: str = THREADS,
+    workers: int | None = None,
+    limits: Limits = USUAL_LIMITS,
+    tell_dashboard: Callable[[str], object] | None = None,
+    temporary: str | None = None,
+    sizes: Sizes = SIZES,
+) -> Flows:
     """The connections of all sources together, in memory; see :func:`find_flows`."""
     import polars as pl
 
-    with find_flows(sources, **settings) as found:
+    with find_flows(
+        sources,
+        chosen=chosen,
+        times=times,
+        defrag=defrag,
+        scheduler=scheduler,
+        workers=workers,
+        limits=limits,
+        tell_dashboard=tell_dashboard,
+        temporary=temporary,
+        sizes=sizes,
+    ) as found:
         return Flows(pl.concat(found.frames(), rechunk=True), found.warnings, found.errors)
 
 

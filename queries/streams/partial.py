@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pcap2arrow.writing.ahead import ahead
 from pcap2arrow.writing.target import failing_as
-from queries.merging import ORDER, Cursor, as_arrow, read_frame, write_frames
+from queries.merging import ORDER, Cursor, as_arrow, read_written, write_frames
 from queries.streams.bucket import Bucket
 from queries.streams.naming import Template, names
 from queries.streams.tables import naming_columns
@@ -198,7 +198,7 @@ class Whole:
     _keys: list[pl.DataFrame] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._keys = [read_frame(each.path(_KEYS)) for each in self.partials]
+        self._keys = [read_written(each.path(_KEYS)) for each in self.partials]
         self.numbers = _split(_ranks(self._keys), [len(each) for each in self._keys])
         leaders = [
             number[np.unique(keys["connection"].to_numpy(), return_index=True)[1]]
@@ -214,7 +214,7 @@ class Whole:
         """Name the streams that have a file, in the order in which they open: (bucket, stream there, name)."""
         frames = []
         for at, partial in enumerate(self.partials):
-            naming = read_frame(partial.path(_NAMING))
+            naming = read_written(partial.path(_NAMING))
             stream = naming["number"].to_numpy()
             frames.append(
                 naming.with_columns(
@@ -264,7 +264,7 @@ class Whole:
         frames = []
         sides = "request_stream", "response_stream"
         for number, connection, partial in zip(self.numbers, self.connections, self.partials, strict=True):
-            rows = read_frame(partial.path(HTTP))
+            rows = read_written(partial.path(HTTP))
             streams = {name: pl.Series(name, number.astype(np.uint64)).gather(rows[name]) for name in sides}
             either = rows.select(pl.coalesce(sides)).to_series().to_numpy().astype(np.int64)
             frames.append(
