@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,11 @@ from pcap2arrow.savefile.source import open_source
 Ints = NDArray[np.int64]
 
 _INLINE, _PREFIX = 12, 4  # octets that a view holds itself, and what stands before them
-_READING = threading.Lock()
+READING = threading.Lock()
+"""Held by the one thread of a process that reads octets of a file.
+
+All of them are in memory meanwhile, more than all else takes; Polars itself uses several processors.
+"""
 _WINDOW = 32 << 20
 """Octets of a capture that are read at once."""
 
@@ -74,18 +78,10 @@ def read_some(
     return found
 
 
-def read_octets(dataset: Dataset, file: DataFile, **settings: Any) -> pl.DataFrame:
-    """The same as :func:`~pcap2arrow.reading.files.read_frame`, in one thread of a process at a time.
-
-    All octets of a file are in memory meanwhile, more than all else takes; Polars itself uses several processors.
-    """
-    with _READING:
-        return read_frame(dataset, file, **settings)
-
-
 def of_file(dataset: Dataset, file: DataFile, at: NDArray[np.uint64], length: Ints) -> Iterator[Taken]:
     """Octets of a file's packets with these frame numbers.  Raises DatasetError where some are missing."""
-    found = read_octets(dataset, file, columns=["frame_number", "rest"])
+    with READING:
+        found = read_frame(dataset, file, columns=["frame_number", "rest"])
     frames = found["frame_number"].to_numpy()
     rows = np.searchsorted(frames, at)
     if len(at) and not np.array_equal(frames[np.minimum(rows, len(frames) - 1)], at):

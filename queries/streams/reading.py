@@ -32,12 +32,13 @@ from queries.exports import FilterSelection
 from queries.filters.compiled import Filter
 from queries.fragments.collection import Fragments
 from queries.fragments.headers import is_fragment
-from queries.streams.octets import Source, of_capture, of_file, read_octets
+from queries.streams.octets import READING, Source, of_capture, of_file
 from queries.streams.packets import AT, COLUMNS, HEADER_LEN, PLACE, TURN
 
 CHOSEN, OF_FRAGMENTS = "chosen", "of_fragments"
 """Columns of readings that are flagged."""
 
+_HELD, _DOUBTFUL = "held", "doubtful"
 _TIMES = ("time", "order_time")
 _OCTETS = frozenset({"header", "rest"})
 _OCTETS_OF_A_RECORD = 200
@@ -246,9 +247,6 @@ def _of_file(
         reading.notices.append(f"{fragments} fragments are not put together: their octets were not kept")
     read = partial(read_frame, dataset, file, rows=rows)
     if reading.apart:
-        of_octets = partial(read_octets, dataset, file, rows=rows)
-        if held and reading.fragments is not None:
-            _hold(of_octets, number, reading)
         yield _apart(read, number, reading, with_fragments=held)
         return
     where = None if held or reading.flagged else reading.where
@@ -261,33 +259,59 @@ def _both(one: NDArray[np.bool_] | None, other: NDArray[np.bool_]) -> NDArray[np
     return other if one is None else one & other
 
 
-def _hold(read: Callable[..., pl.DataFrame], number: int, reading: Reading) -> None:
-    """Hold fragments of a file."""
-    assert reading.fragments is not None
-    found = read(columns=[*dict.fromkeys([*reading.fragments.reads, *_TIMES])], where=reading.held)
-    reading.fragments.add(ordered(found, number, reading.fragments.reads))
-
-
 def _apart(
     read: Callable[..., pl.DataFrame], number: int, reading: Reading, *, with_fragments: bool
 ) -> pl.DataFrame:
-    """Packets of a file without their octets, and without fragments."""
+    """Packets of a file without their octets, and without fragments: these are held, and octets of them alone read."""
     where = reading.where if reading.where is not None else pl.lit(True)
-    if with_fragments:
-        where &= ~is_fragment()
     columns = [name for name in reading.columns if name != "rest"]
-    found = read(columns=[*dict.fromkeys([*columns, "irregular", *_TIMES])], where=where)
+    wanted = [*columns, "irregular", *_TIMES]
+    held = pl.lit(False)
+    if with_fragments and reading.fragments is not None:
+        held = reading.held
+        where = held | (where & ~is_fragment())
+        wanted += [name for name in reading.fragments.reads if name not in _OCTETS]
+    found = read(columns=[*dict.fromkeys(wanted)], where=where)
     doubtful = pl.col("irregular") & (pl.col("payload_len") == 0)
+    found = found.with_columns(held.alias(_HELD), (doubtful & ~held).fill_null(False).alias(_DOUBTFUL))
+    headers = _of_rows(read, "header", found.filter(pl.col(_HELD) | pl.col(_DOUBTFUL)))
+    if with_fragments:
+        _hold(read, found.filter(_HELD), headers, number, reading)
+        found = found.filter(~pl.col(_HELD))
     header = pl.lit(None, pl.UInt32).alias(HEADER_LEN)
-    if found.select(doubtful.any()).item():
-        sizes = read(columns=["frame_number", "header"], where=where & doubtful)
-        sizes = sizes.select("frame_number", pl.col("header").bin.size().cast(pl.UInt32).alias(HEADER_LEN))
-        found, header = (
-            found.join(sizes, on="frame_number", how="left", maintain_order="left"),
-            pl.col(HEADER_LEN),
-        )
+    if found[_DOUBTFUL].any():
+        header = pl.when(_DOUBTFUL).then(pl.col("header").bin.size().cast(pl.UInt32)).alias(HEADER_LEN)
+        found = found.join(headers, on="frame_number", how="left", maintain_order="left")
     more = found.with_columns(header, pl.col("frame_number").alias(AT))
     return ordered(more, number, [*columns, HEADER_LEN, AT])
+
+
+def _of_rows(read: Callable[..., pl.DataFrame], column: str, packets: pl.DataFrame) -> pl.DataFrame:
+    """A column of a file for some packets of it, with their frame numbers."""
+    if not len(packets):
+        return pl.DataFrame(schema={"frame_number": pl.UInt64(), column: pl.Binary()})
+    return read(columns=["frame_number", column], where=_one_of(packets))
+
+
+def _one_of(packets: pl.DataFrame) -> pl.Expr:
+    return pl.col("frame_number").is_in(packets["frame_number"].implode())
+
+
+def _hold(
+    read: Callable[..., pl.DataFrame],
+    packets: pl.DataFrame,
+    headers: pl.DataFrame,
+    number: int,
+    reading: Reading,
+) -> None:
+    """Hold fragments of a file; nobody reads more octets at a time than one thread (see :data:`READING`)."""
+    if not len(packets) or reading.fragments is None:
+        return
+    with READING:
+        octets = _of_rows(read, "rest", packets)
+    whole = packets.join(headers, on="frame_number", maintain_order="left")
+    whole = whole.join(octets, on="frame_number", maintain_order="left")
+    reading.fragments.add(ordered(whole, number, reading.fragments.reads))
 
 
 def _of_input(found: Input, number: int, reading: Reading, units: Units) -> Iterator[Part]:
