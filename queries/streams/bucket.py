@@ -93,6 +93,12 @@ class Bucket:
         """See :func:`~queries.streams.tables.streams_table`."""
         return tables.streams_table(self.packets, self.followed, self.assembly, self.rules, names, digests)
 
+    def streams_frames(
+        self, names: Mapping[int, str], digests: Mapping[str, Sequence[str | None]] = MappingProxyType({})
+    ) -> Iterator[pl.DataFrame]:
+        """See :func:`~queries.streams.tables.streams_frames`."""
+        return tables.streams_frames(self.packets, self.followed, self.assembly, self.rules, names, digests)
+
     def digests(self) -> dict[str, list[str | None]]:
         """See :func:`~queries.streams.files.digests`."""
         return files.digests(self.packets, self.assembly, self.opened())

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from queries.filters.machine.frames import Slices
-from queries.streams.follow import Streams, joined, streams_of
+from queries.streams.follow import Streams, streams_of
 from queries.streams.octets import Source
 from queries.streams.packets import AT, FIN, LENGTH, PART, RST, SYN, TUPLE, Packets, grouped
 from queries.streams.repeats import Candidates, Repeats
@@ -115,13 +116,10 @@ class Folding:
         self._log = log
         self._flows: dict[tuple[object, ...], int] = {}
         self._of_flow: list[_Flow] = []
-        self._ended: list[Streams] = []
-        self._numbers: list[Ints] = []
-        self._origins: list[Ints] = []
+        self._ended: dict[str, list[NDArray[Any]]] = {}
         self._kept: list[pl.DataFrame] = []
         self._flags: list[NDArray[np.uint8]] = []
-        self._turns: list[Ints] = []
-        self._kept_count = self._packets = 0
+        self._kept_count = 0
 
     def take(self, table: pl.DataFrame) -> None:
         """Follow the next packets, in the order of the whole."""
@@ -138,7 +136,6 @@ class Folding:
         self._note(packets, touched)
         self._keep(packets, touched, flows)
         self._let_go([track for track, _ in touched if track.closing >= 0])
-        self._packets += len(packets)
 
     def _numbered(self, packets: Packets) -> list[int]:
         """The numbers of the flows of some packets."""
@@ -238,37 +235,44 @@ class Folding:
             of_number[number].extents.append(extent)
 
     def _keep(self, packets: Packets, touched: list[tuple[LongTrack, int]], flows: list[int]) -> None:
-        """Keep the packets that streams begin, open, close and end with, and the last one of each flow."""
-        here = {row: place for place, row in enumerate((packets.bounds[1:] - 1).tolist())}
+        """Keep the packets that streams begin, open, close and end with, and the last one of each flow.
+
+        They are kept in the order of the whole, each once.
+        """
+        rows = (packets.bounds[1:] - 1).tolist()
+        wanted: list[tuple[LongTrack, str]] = []
         for track, base in touched:
             flow = self._of_flow[track.flow]
             for name in _ROWS:
                 row = getattr(track, name)
                 if row >= flow.count:
-                    track.kept[name] = self._kept_count + here.setdefault(row + base, len(here))
+                    rows.append(row + base)
+                    wanted.append((track, name))
                 elif row == flow.count - 1 and name in ("closing", "last"):
                     track.kept[name] = flow.latest
-        for place, number in enumerate(flows):
+        order, first, which = np.unique(packets.order[rows], return_index=True, return_inverse=True)
+        places = (which + self._kept_count).tolist()
+        for (track, name), place in zip(wanted, places[len(flows) :], strict=True):
+            track.kept[name] = place
+        for number, place, count in zip(flows, places, np.diff(packets.bounds).tolist(), strict=False):
             flow = self._of_flow[number]
-            flow.latest = self._kept_count + place
-            flow.count += int(packets.bounds[place + 1] - packets.bounds[place])
-        chosen = np.fromiter(here, np.int64, len(here))
-        order = packets.order[chosen]
+            flow.latest = place
+            flow.count += count
         self._kept.append(packets.table.drop(PART, AT, LENGTH)[order])
-        self._flags.append(packets.flags[chosen])
-        self._turns.append(order + self._packets)
-        self._kept_count += len(here)
+        self._flags.append(packets.flags[np.array(rows)[first]])
+        self._kept_count += len(order)
 
     def _let_go(self, ended: list[LongTrack]) -> None:
         """Streams that ended."""
         for track in ended:
             track.packets = track.last - track.first + 1
         streams, _ = streams_of(ended, 0)
-        for name in _ROWS:
-            getattr(streams, name)[:] = [track.kept.get(name, -1) for track in ended]
-        self._ended.append(streams)
-        self._numbers.append(np.array([track.number for track in ended], np.int64))
-        self._origins.append(np.array([track.origin for track in ended], np.int64))
+        found = {name: getattr(streams, name) for name in Streams.__dataclass_fields__}
+        found |= {name: np.array([track.kept.get(name, -1) for track in ended], np.int64) for name in _ROWS}
+        for name in ("number", "origin"):
+            found[name] = np.array([getattr(track, name) for track in ended], np.int64)
+        for name, values in found.items():
+            self._ended.setdefault(name, []).append(values)
 
     def finish(self) -> Folded:
         """All streams, once all packets were taken."""
@@ -279,32 +283,28 @@ class Folding:
             track.kept["last"] = self._of_flow[track.flow].latest
             still_open.append(track)
         self._let_go(still_open)
-        turns, which = np.unique(np.concatenate(self._turns), return_inverse=True)
-        row = np.empty(len(turns), np.int64)
-        row[which] = np.arange(len(which))
-        streams = joined(*self._ended)
-        self._ended.clear()
-        for name in _ROWS:
-            rows = getattr(streams, name)
-            rows[:] = np.where(rows >= 0, which[rows], -1)
-        order = np.argsort(streams.first, kind="stable")
-        taken = Streams(*(getattr(streams, name)[order] for name in Streams.__dataclass_fields__))
-        numbers, origins = np.concatenate(self._numbers)[order], np.concatenate(self._origins)[order]
+        order = np.argsort(np.concatenate(self._ended["first"]), kind="stable")
+        is_theirs = bool((order[1:] > order[:-1]).all())
+        taken = {}
+        for name in list(self._ended):  # one after another: there may be millions
+            values = np.concatenate(self._ended.pop(name))
+            taken[name] = values if is_theirs else values[order]
         number = np.empty(len(order), np.int64)
-        number[numbers] = np.arange(len(order))
-        return Folded(self._kept_packets(row), taken, number, origins)
+        number[taken.pop("number")] = np.arange(len(order))
+        origin = taken.pop("origin")
+        return Folded(self._kept_packets(), Streams(**taken), number, origin)
 
-    def _kept_packets(self, row: Ints) -> Packets:
-        nothing = np.zeros(len(row), np.int64)
+    def _kept_packets(self) -> Packets:
+        nothing = np.zeros(self._kept_count, np.int64)
         kept, self._kept = pl.concat(self._kept), []
         return Packets(
-            bounds=np.array([0, len(row)]),
-            order=np.arange(len(row)),
-            seq=np.zeros(len(row), np.uint32),
-            flags=np.concatenate(self._flags)[row],
+            bounds=np.array([0, self._kept_count]),
+            order=np.arange(self._kept_count),
+            seq=np.zeros(self._kept_count, np.uint32),
+            flags=np.concatenate(self._flags),
             length=nothing,
             payload=Slices(np.empty(0, np.uint8), nothing, nothing),
-            table=kept if (row == np.arange(len(row))).all() else kept[row],
+            table=kept,
         )
 
 

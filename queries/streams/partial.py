@@ -7,9 +7,9 @@ of each stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import IO, Any
@@ -88,39 +88,60 @@ def write_partial(
     are there already, ``segments`` frames of one that memory has no room for, and ``rows_of_octets`` are how many each
     stream has in the table of octets, where that is written.
     """
-    opened = bucket.opened()
+    opened, count = bucket.opened(), len(bucket.followed.streams)
     names_ = given if given is not None else dict.fromkeys(opened.tolist(), "")
-    streams = made[STREAMS] if STREAMS in made else bucket.streams_table(names_, digests)
-    result = Partial(
-        stem,
-        len(streams),
-        len(opened),
-        int(streams["octets"].sum()),
-        int(streams["missing"].sum()),
-        int(streams["conflict"].sum()),
-        len(bucket.gaps_table()) if streams["missing"].sum() > MANY else 0,
-    )
-    written = {STREAMS: lambda: streams, SEGMENTS: bucket.segments_table, GAPS: bucket.gaps_table}
-    keys = _order_columns(bucket, bucket.followed.streams.first).with_columns(
-        connection=streams["connection"]
-    )
+    described = _Described()
+    frames = described.taken([made[STREAMS]] if STREAMS in made else bucket.streams_frames(names_, digests))
+    written: dict[str, Callable[[], Iterable[pl.DataFrame]]] = {
+        STREAMS: lambda: frames,
+        SEGMENTS: lambda: [bucket.segments_table()] if segments is None else segments,
+        GAPS: lambda: [bucket.gaps_table()],
+    }
+    result = Partial(stem, count, len(opened))
+    counts: dict[str, Ints] = {}
     for table in wanted:
         if table == HTTP:
             write_frames(result.path(HTTP), [made[HTTP]])
-            continue
-        if table == OCTETS:
-            counts = _write_octets(bucket, stem) if rows_of_octets is None else rows_of_octets
-        elif table == SEGMENTS and segments is not None:
-            counts = _write_frames(segments, result.path(table), len(streams))
+        elif table == OCTETS:
+            counts[table] = _write_octets(bucket, stem) if rows_of_octets is None else rows_of_octets
         else:
-            counts = _write_frames([written[table]()], result.path(table), len(streams))
-        keys = keys.with_columns(pl.Series(table, counts))
+            counts[table] = _write_frames(written[table](), result.path(table), count)
+    for _ in frames:  # where their table is not wanted
+        pass
     if given is None:
         columns = naming_columns(bucket.packets, bucket.followed, opened).drop(ORDER)
         order = _order_columns(bucket, bucket.followed.streams.opening[opened])
         write_frames(result.path(_NAMING), [pl.concat([columns, order], how="horizontal")])
-    write_frames(result.path(_KEYS), [keys])
-    return result
+    keys = _order_columns(bucket, bucket.followed.streams.first)
+    keys = keys.with_columns(connection=pl.concat(described.connections))
+    write_frames(result.path(_KEYS), [keys.with_columns(pl.Series(*each) for each in counts.items())])
+    holes = len(bucket.gaps_table()) if described.missing > MANY else 0
+    return replace(
+        result,
+        octets=described.octets,
+        missing=described.missing,
+        conflicts=described.conflicts,
+        gaps=holes,
+    )
+
+
+@dataclass(slots=True)
+class _Described:
+    """What frames of a table of streams say in all."""
+
+    octets: int = 0
+    missing: int = 0
+    conflicts: int = 0
+    connections: list[pl.Series] = field(default_factory=list)
+
+    def taken(self, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """The frames, as they go by."""
+        for frame in frames:
+            self.octets += int(frame["octets"].sum())
+            self.missing += int(frame["missing"].sum())
+            self.conflicts += int(frame["conflict"].sum())
+            self.connections.append(frame["connection"])
+            yield frame
 
 
 def _order_columns(bucket: Bucket, rows: Ints) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from queries.streams.packets import RST, SWAPPED, TUPLE, Packets, is_backward
 from queries.streams.rules import Rules
 
 _SHOWN = 1 << 16
-"""Addresses of so many streams are made text at once."""
+"""So many streams are described at once."""
 
 
 def opened(packets: Packets, followed: Followed) -> NDArray[np.int64]:
@@ -102,41 +102,54 @@ def streams_table(
     that RFC 9293 does not allow; ``conflict`` says that some overlap and differ.  ``md5`` and ``sha256`` are there if
     asked for, with zeros for what is missing.
     """
+    return pl.concat(streams_frames(packets, followed, assembly, rules, names, digests))
+
+
+def streams_frames(
+    packets: Packets,
+    followed: Followed,
+    assembly: Assembly,
+    rules: Rules,
+    names: Mapping[int, str],
+    digests: Mapping[str, Sequence[str | None]],
+) -> Iterator[pl.DataFrame]:
+    """The same table in frames of at most :data:`_SHOWN` rows, at least one."""
     streams = followed.streams
-    number = np.arange(len(streams))
-    first = packets.table.select(*TUPLE, "time")[packets.order[streams.first]]
-    last = packets.table.select("time")[packets.order[streams.last]]
     missing = gaps(followed, assembly, rules)
     lacking = np.zeros(len(streams), np.int64)
     np.add.at(lacking, missing.stream, missing.length)
-    columns: dict[str, Any] = {
-        "stream": number.astype(np.uint64),
-        "connection": connections(packets, followed).astype(np.uint64),
-        "name": pl.Series([names.get(each) for each in number.tolist()], dtype=pl.String),
-        **_endpoints(first),
-        "time": first["time"],
-        "last_time": last["time"],
-        "packets": streams.packets.astype(np.uint64),
-        "size": assembly.size.astype(np.uint64),
-        "octets": assembly.octets.astype(np.uint64),
-        "missing": lacking.astype(np.uint64),
-        "syn": streams.with_syn,
-        "closed": _closed(packets, followed),
-        "out_of_order": streams.out_of_order.astype(np.uint64),
-        "violations": streams.violations.astype(np.uint64),
-        "conflict": assembly.conflict,
-    }
-    for kind, values in digests.items():
-        columns[kind] = pl.Series(values, dtype=pl.String)
-    return pl.DataFrame(columns)
+    connection, octets = connections(packets, followed), assembly.octets
+    for at in range(0, max(len(streams), 1), _SHOWN):
+        here = slice(at, min(at + _SHOWN, len(streams)))
+        first = packets.table.select(*TUPLE, "time")[packets.order[streams.first[here]]]
+        last = packets.table.select("time")[packets.order[streams.last[here]]]
+        columns: dict[str, Any] = {
+            "stream": np.arange(here.start, here.stop, dtype=np.uint64),
+            "connection": connection[here].astype(np.uint64),
+            "name": pl.Series([names.get(each) for each in range(here.start, here.stop)], dtype=pl.String),
+            **_endpoints(first),
+            "time": first["time"],
+            "last_time": last["time"],
+            "packets": streams.packets[here].astype(np.uint64),
+            "size": assembly.size[here].astype(np.uint64),
+            "octets": octets[here].astype(np.uint64),
+            "missing": lacking[here].astype(np.uint64),
+            "syn": streams.with_syn[here],
+            "closed": _closed(packets, followed, here),
+            "out_of_order": streams.out_of_order[here].astype(np.uint64),
+            "violations": streams.violations[here].astype(np.uint64),
+            "conflict": assembly.conflict[here],
+        }
+        for kind, values in digests.items():
+            columns[kind] = pl.Series(values[here], dtype=pl.String)
+        yield pl.DataFrame(columns)
 
 
 def _endpoints(first: pl.DataFrame) -> dict[str, pl.Series]:
     columns = [
         name for name in TUPLE if not name.startswith("ipv6_") or first[name].null_count() < len(first)
     ]
-    slices = first.select(columns).iter_slices(_SHOWN) if len(first) else [first.select(columns)]
-    shown = pl.concat([text(some.lazy()).collect() for some in slices])
+    shown = text(first.select(columns).lazy()).collect()
     return {
         "src": shown["ip_src"],
         "src_port": shown["src_port"],
@@ -145,10 +158,10 @@ def _endpoints(first: pl.DataFrame) -> dict[str, pl.Series]:
     }
 
 
-def _closed(packets: Packets, followed: Followed) -> pl.Series:
-    closing = followed.streams.closing
+def _closed(packets: Packets, followed: Followed, here: slice) -> pl.Series:
+    closing, end = followed.streams.closing[here], followed.streams.end[here]
     flags = np.where(closing >= 0, packets.flags[closing], 0)
-    words = np.where(flags & RST, "rst", np.where((followed.streams.end >= 0) & (closing >= 0), "fin", ""))
+    words = np.where(flags & RST, "rst", np.where((end >= 0) & (closing >= 0), "fin", ""))
     return pl.Series(words, dtype=pl.String).replace("", None)
 
 
