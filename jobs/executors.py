@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from typing import Any, TypeVar
 
 from jobs.limits import USUAL_LIMITS, Limits
@@ -113,6 +115,18 @@ def run_all(
     finally:
         for _, future in running:
             future.cancel()
+
+
+def load_ahead(executor: Executor, workers: int, scheduler: str, *modules: str) -> None:
+    """Have processes start, and load what their tasks need, while this one does.  Others have it, or load it once."""
+    if scheduler == PROCESSES:
+        for _ in range(min(workers, processors())):
+            executor.submit(partial(_load, modules))
+
+
+def _load(modules: Iterable[str]) -> None:
+    for name in modules:
+        import_module(name)
 
 
 def processors() -> int:

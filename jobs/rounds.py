@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from jobs.executors import run_all
@@ -16,7 +12,7 @@ from pcap2arrow.conversion.capture import join_parts, scan_part
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.conversion.placed import Unit
 from pcap2arrow.conversion.scan import block_count, ranges
-from pcap2arrow.errors import QuarantineError, UsageError
+from pcap2arrow.errors import QuarantineError
 from pcap2arrow.inputs import Input
 from pcap2arrow.savefile.source import stamp
 from pcap2arrow.tasks import NamedTask
@@ -104,21 +100,3 @@ def batches(items: Sequence[_T], octets: Callable[[_T], int | None], most: int) 
         held += size
     if batch:
         yield batch
-
-
-def reached_by_all(temporary: str | None, scheduler: str) -> str:
-    """The folder for temporary files: the one given, else the system's, or the current one of a cluster's driver."""
-    return temporary or ("." if "://" in scheduler else tempfile.gettempdir())
-
-
-@contextmanager
-def scratch(folder: str) -> Iterator[str]:
-    """A new folder in that one, for the length of a ``with`` block.  Raises UsageError where there can't be one."""
-    try:
-        made = tempfile.mkdtemp(prefix=".pcap2arrow-", dir=Path(folder).absolute())
-    except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror}: expected a folder for temporary files") from error
-    try:
-        yield made
-    finally:
-        shutil.rmtree(Path(made), ignore_errors=True)

@@ -34,7 +34,8 @@ def open_spool(
     if scheduler == THREADS:
         yield None
         return
-    from jobs.rounds import name_lost, reached_by_all, scratch
+    from jobs.rounds import name_lost
+    from jobs.scratch import reached_by_all, scratch
     from pcap2arrow.writing.sources.spool import Spool
 
     with (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,9 @@ from jobs.cli.options import (
     worker_options,
 )
 from jobs.cli.slices import chosen_range, time_options
+
+if TYPE_CHECKING:
+    from queries.streams.naming import Template
 
 
 @click.command(short_help="Put TCP streams together: files and tables.")
@@ -133,7 +136,6 @@ def command(
     from jobs.sources import fitting_scheduler
     from jobs.steps import watch_steps
     from jobs.streams.api import write_streams
-    from queries.streams.naming import Template
     from queries.streams.rules import Rules
 
     if folder is None and tables is None:
@@ -154,7 +156,7 @@ def command(
             rules=Rules(skip, limit, overlap, as_tcpflow=compat is not None, defrag=defrag, gaps=gaps),
             folder=folder,
             tables=tables,
-            template=None if template is None else Template(template),
+            template=None if template is None else _template(template),
             chosen=chosen.one,
             times=times,
             hashes=hashes,
@@ -178,3 +180,10 @@ def command(
             f"{report.octets} octets, {report.missing} missing"
         )
     return 1 if report.errors else 0
+
+
+def _template(text: str) -> Template:
+    """A template of names, loaded with Polars only where one is given: meanwhile processes could start."""
+    from queries.streams.naming import Template
+
+    return Template(text)

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.executors import THREADS, open_executor, run_all
+from jobs.executors import THREADS, load_ahead, open_executor, run_all
 from jobs.limits import USUAL_LIMITS, Limits
 from jobs.sources import found_by_all
 from jobs.streams.api import Sizes
@@ -129,7 +129,7 @@ def find_flows(
 
     Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources.
     """
-    from jobs.rounds import reached_by_all, scratch
+    from jobs.scratch import reached_by_all, scratch
 
     with (
         scratch(reached_by_all(temporary, scheduler)) as folder,
@@ -138,6 +138,7 @@ def find_flows(
             workers,
         ),
     ):
+        load_ahead(executor, workers, scheduler, "jobs.flows.tasks")
         yield _Job(
             found_by_all(sources, scheduler),
             chosen,

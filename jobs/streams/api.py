@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.executors import THREADS, open_executor
+from jobs.executors import THREADS, load_ahead, open_executor
 from jobs.limits import USUAL_LIMITS, Limits
 from jobs.sources import found_by_all
 from jobs.steps import Progress
@@ -92,13 +92,9 @@ def write_streams(
 
     Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources and targets.
     """
-    from jobs.rounds import scratch
+    from jobs.scratch import scratch
     from jobs.streams.contents import HTTP, Contents
-    from jobs.streams.job import Job
-    from jobs.streams.tasks import Outputs
-    from queries.streams.naming import Template
 
-    template = template or Template()
     contents = Contents(with_http, function)
     contents.check()
     if folder is not None:
@@ -115,6 +111,12 @@ def write_streams(
             workers,
         ),
     ):
+        load_ahead(executor, workers, scheduler, "jobs.streams.apart")
+        from jobs.streams.job import Job
+        from jobs.streams.tasks import Outputs
+        from queries.streams.naming import Template
+
+        template = template or Template()
         outputs = Outputs(made, folder, wanted, template, hashes, contents)
         job = Job(
             found_by_all(sources, scheduler),
