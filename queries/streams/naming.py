@@ -25,7 +25,7 @@ _NANOSECONDS = 10**9
 
 
 def _address(side: str) -> pl.Expr:
-    octets = [(pl.col(f"ip_{side}") // 256**k % 256).cast(pl.String).str.zfill(3) for k in (3, 2, 1, 0)]
+    octets = [_padded(pl.col(f"ip_{side}") // 256**k % 256, 3) for k in (3, 2, 1, 0)]
     halves = pl.struct(high=f"ipv6_{side}_hi", low=f"ipv6_{side}_lo")
     six = halves.map_batches(_ipv6, return_dtype=pl.String)
     return pl.when(pl.col("ip_version") == 4).then(pl.concat_str(octets, separator=".")).otherwise(six)
@@ -48,8 +48,13 @@ def _ntop(address: int) -> str:
     return socket.inet_ntop(socket.AF_INET6, address.to_bytes(16, "big"))
 
 
+def _padded(number: pl.Expr, digits: int) -> pl.Expr:
+    """A number of at most so many digits, with zeros before it: faster than ``zfill``."""
+    return (number.cast(pl.UInt32) + 10**digits).cast(pl.String).str.slice(1)
+
+
 def _port(side: str) -> pl.Expr:
-    return pl.col(f"{side}_port").cast(pl.String).str.zfill(5)
+    return _padded(pl.col(f"{side}_port"), 5)
 
 
 def _mac(column: str) -> pl.Expr:
@@ -79,8 +84,7 @@ def _seconds() -> pl.Expr:
 
 
 def _thousands(power: int) -> pl.Expr:
-    part: pl.Expr = pl.col("number") // 1000**power % 1000
-    return part.cast(pl.String).str.zfill(3)
+    return _padded(pl.col("number") // 1000**power % 1000, 3)
 
 
 def _if_repeated(text: pl.Expr) -> pl.Expr:
@@ -160,13 +164,18 @@ def names(streams: pl.DataFrame, template: Template, *, taken: Collection[str] =
     Of those that a template gives the same name, later ones are counted; so are those whose name is ``taken``.
     """
     first = streams.with_columns(pl.lit(0).alias("count")).select(template.expression()).to_series()
-    count = first.alias("first").to_frame().select(count=pl.int_range(pl.len()).over("first")).to_series()
-    found, again = first, (count > 0).arg_true()
+    alike = first.is_duplicated().arg_true()
+    count = (
+        first[alike].alias("first").to_frame().select(count=pl.int_range(pl.len()).over("first")).to_series()
+    )
+    later = (count > 0).arg_true()
+    found, again = first, alike[later]
     if len(again):
-        others = streams[again].with_columns(count[again]).select(template.expression()).to_series()
+        others = streams[again].with_columns(count[later]).select(template.expression()).to_series()
         found = first.scatter(again, others)
-    if found.n_unique() == len(found) and not set(taken).intersection(found.to_list()):
-        return list(found)
+    known = found.to_list()
+    if found.n_unique() == len(found) and not (taken and set(taken).intersection(known)):
+        return known
     return _counted(streams, template, set(taken))
 
 
