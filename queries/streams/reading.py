@@ -249,6 +249,9 @@ def _of_file(
     if reading.apart:
         yield _apart(read, number, reading, with_fragments=held)
         return
+    if held and not reading.flagged and _OCTETS.isdisjoint(_all_columns(reading)):
+        yield _whole_ones(read, number, reading)
+        return
     where = None if held or reading.flagged else reading.where
     columns = reading.fragments.reads if held and reading.fragments is not None else _all_columns(reading)
     found = read(columns=[*dict.fromkeys([*columns, *_TIMES])], where=where)
@@ -263,17 +266,10 @@ def _apart(
     read: Callable[..., pl.DataFrame], number: int, reading: Reading, *, with_fragments: bool
 ) -> pl.DataFrame:
     """Packets of a file without their octets, and without fragments: these are held, and octets of them alone read."""
-    where = reading.where if reading.where is not None else pl.lit(True)
     columns = [name for name in reading.columns if name != "rest"]
-    wanted = [*columns, "irregular", *_TIMES]
-    held = pl.lit(False)
-    if with_fragments and reading.fragments is not None:
-        held = reading.held
-        where = held | (where & ~is_fragment())
-        wanted += [name for name in reading.fragments.reads if name not in _OCTETS]
-    found = read(columns=[*dict.fromkeys(wanted)], where=where)
-    doubtful = pl.col("irregular") & (pl.col("payload_len") == 0)
-    found = found.with_columns(held.alias(_HELD), (doubtful & ~held).fill_null(False).alias(_DOUBTFUL))
+    found = _numbers(read, [*columns, "irregular"], reading, with_fragments=with_fragments)
+    doubtful = pl.col("irregular") & (pl.col("payload_len") == 0) & ~pl.col(_HELD)
+    found = found.with_columns(doubtful.fill_null(False).alias(_DOUBTFUL))
     headers = _of_rows(read, "header", found.filter(pl.col(_HELD) | pl.col(_DOUBTFUL)))
     if with_fragments:
         _hold(read, found.filter(_HELD), headers, number, reading)
@@ -284,6 +280,27 @@ def _apart(
         found = found.join(headers, on="frame_number", how="left", maintain_order="left")
     more = found.with_columns(header, pl.col("frame_number").alias(AT))
     return ordered(more, number, [*columns, HEADER_LEN, AT])
+
+
+def _whole_ones(read: Callable[..., pl.DataFrame], number: int, reading: Reading) -> pl.DataFrame:
+    """Packets of a file, of whose octets nothing is asked, without fragments: these are held."""
+    found = _numbers(read, _all_columns(reading), reading, with_fragments=True)
+    fragments = found.filter(_HELD)
+    _hold(read, fragments, _of_rows(read, "header", fragments), number, reading)
+    return ordered(found.filter(~pl.col(_HELD)), number, reading.columns)
+
+
+def _numbers(
+    read: Callable[..., pl.DataFrame], columns: Sequence[str], reading: Reading, *, with_fragments: bool
+) -> pl.DataFrame:
+    """Columns of a file's packets, none of octets; and of fragments to be held, which the column ``held`` tells."""
+    where = reading.where if reading.where is not None else pl.lit(True)
+    held = pl.lit(False)
+    if with_fragments and reading.fragments is not None:
+        held = reading.held
+        where = held | (where & ~is_fragment())
+        columns = [*columns, *(name for name in reading.fragments.reads if name not in _OCTETS)]
+    return read(columns=[*dict.fromkeys([*columns, *_TIMES])], where=where).with_columns(held.alias(_HELD))
 
 
 def _of_rows(read: Callable[..., pl.DataFrame], column: str, packets: pl.DataFrame) -> pl.DataFrame:
