@@ -6,10 +6,14 @@ Source: the Community ID flow hashing specification, version 1 (github.com/corel
 from __future__ import annotations
 
 import base64
-import hashlib
 import struct
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import partial
+from hashlib import sha1 as _sha1
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from queries.flows.packets import COUNTERPARTS
 
@@ -17,7 +21,18 @@ if TYPE_CHECKING:
     import polars as pl
 
 _PREFIX = "1:"
-_RECENT = 1 << 10  # endpoints between which there are many connections in a row
+_OF_IPV4, _OF_IPV6 = (
+    np.dtype(
+        [("seed", ">u2"), *ends, ("protocol", "u1"), ("zero", "u1"), ("a_port", ">u2"), ("b_port", ">u2")]
+    )
+    for ends in (
+        [("a_lo", ">u4"), ("b_lo", ">u4")],
+        [("a_hi", ">u8"), ("a_lo", ">u8"), ("b_hi", ">u8"), ("b_lo", ">u8")],
+    )
+)
+"""What is hashed."""
+
+sha1 = partial(_sha1, usedforsecurity=False)
 
 
 def community_id(
@@ -42,28 +57,54 @@ def community_id(
     packed = (
         struct.pack(">H", seed) + source + destination + struct.pack(">BBHH", protocol, 0, ports[0], ports[1])
     )
-    digest = hashlib.sha1(packed, usedforsecurity=False).digest()
+    digest = sha1(packed).digest()
     return _PREFIX + base64.b64encode(digest).decode()
 
 
 def community_ids(connections: pl.DataFrame, sides: tuple[str, str] = ("a", "b")) -> list[str]:
     """The Community IDs of rows with ``ip_version``, ``l4_proto``, and of both sides ``hi``, ``lo`` and ``port``."""
-    columns = (
-        "ip_version",
-        "l4_proto",
-        *(f"{side}_{part}" for part in ("hi", "lo", "port") for side in sides),
-    )
-    of_row = lru_cache(_RECENT)(_of_row)
-    return [of_row(*row) for row in connections.select(columns).iter_rows()]
+    ends = [
+        [connections[f"{side}_{part}"].fill_null(0).to_numpy() for part in ("hi", "lo", "port")]
+        for side in sides
+    ]
+    protocol = connections["l4_proto"].to_numpy()
+    swapped = _is_less(ends[1], ends[0]) & ~_is_one_way(protocol, ends[0][2], ends[1][2])
+    a, b = ([np.where(swapped, y, x) for x, y in zip(*pair, strict=True)] for pair in (ends, ends[::-1]))
+    is_four = connections["ip_version"].to_numpy() == 4
+    found = np.empty(len(connections), object)
+    for rows, kind in ((np.flatnonzero(is_four), _OF_IPV4), (np.flatnonzero(~is_four), _OF_IPV6)):
+        packed = np.zeros(len(rows), kind)
+        packed["protocol"] = protocol[rows]
+        for side, values in (("a", a), ("b", b)):
+            for part, value in zip(("hi", "lo", "port"), values, strict=True):
+                if f"{side}_{part}" in (kind.names or ()):
+                    packed[f"{side}_{part}"] = value[rows]
+        found[rows] = _digests(packed.tobytes(), kind.itemsize)
+    return found.tolist()
 
 
-def _of_row(
-    version: int, protocol: int, hi: int, other_hi: int, lo: int, other_lo: int, port: int, other_port: int
-) -> str:
-    one_way = protocol in COUNTERPARTS and COUNTERPARTS[protocol].get(port) != other_port
-    ends = _packed(version, hi, lo), _packed(version, other_hi, other_lo)
-    return community_id(*ends, (port, other_port), protocol, one_way=one_way)
+def _is_less(end: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
+    """Whether an address, then a port is less than another."""
+    found = np.zeros(len(end[0]), np.bool_)
+    for x, y in zip(end[::-1], other[::-1], strict=True):
+        found = np.where(x == y, found, x < y)
+    return found
 
 
-def _packed(version: int, high: int, low: int) -> bytes:
-    return low.to_bytes(4, "big") if version == 4 else (high << 64 | low).to_bytes(16, "big")
+def _is_one_way(protocol: NDArray[Any], port: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether ``port`` is a type of ICMP that none answers, so that ``other`` is its code."""
+    found = np.zeros(len(protocol), np.bool_)
+    for number, counterparts in COUNTERPARTS.items():
+        answer = np.full(1 << 16, -1)
+        answer[list(counterparts)] = list(counterparts.values())
+        found |= (protocol == number) & (answer[port] != other)
+    return found
+
+
+def _digests(packed: bytes, size: int) -> list[str]:
+    """The IDs of what is hashed, so many octets each."""
+    digests = (sha1(packed[at : at + size]).digest() for at in range(0, len(packed), size))
+    written = base64.b64encode(b"".join(digest + b"\0" for digest in digests)).decode()
+    return [
+        f"{_PREFIX}{written[at : at + 27]}=" for at in range(0, len(written), 28)
+    ]  # 28 octets for 20 and one

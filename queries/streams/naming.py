@@ -50,7 +50,8 @@ def _ntop(address: int) -> str:
 
 def _padded(number: pl.Expr, digits: int) -> pl.Expr:
     """A number of at most so many digits, with zeros before it: faster than ``zfill``."""
-    return (number.cast(pl.UInt32) + 10**digits).cast(pl.String).str.slice(1)
+    with_one: pl.Expr = number.cast(pl.UInt32) + 10**digits
+    return with_one.cast(pl.String).str.slice(1)
 
 
 def _port(side: str) -> pl.Expr:
