@@ -17,7 +17,8 @@ import pcap2arrow
 from jobs.flows.api import flows
 from jobs.streams.api import Sizes
 from queries.filters.compiled import compile_filter
-from queries.flows.community import community_id
+from queries.flows.community import community_id, community_ids
+from queries.flows.packets import COUNTERPARTS
 from tests import tcp
 from tests.commands import SAMPLE, json_lines, run
 from tests.conftest import CorpusCapture
@@ -261,6 +262,30 @@ def test_community_ids_are_those_of_the_specification() -> None:
     a, b = bytes([192, 168, 0, 89]), bytes([192, 168, 0, 1])
     assert community_id(a, b, (8, 0), 1) == "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="
     assert community_id(b, a, (0, 8), 1) == "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="
+
+
+def test_community_ids_of_rows_are_those_of_each() -> None:
+    """Both directions, equal addresses, and types of ICMP with and without an answer."""
+    ends = [(0, 0), (0, 1), (0, 1 << 31), (1 << 63, 0), (1 << 63, 1)]
+    ports = [(1, 0), (8, 0), (0, 8), (3, 1), (128, 129), (136, 7), (40_000, 53)]
+    rows = [
+        (4 if not a[0] | b[0] else 6, protocol, *a, *b, *pair)
+        for protocol in (1, 6, 17, 58)
+        for a in ends
+        for b in ends
+        for pair in ports
+    ]
+    names = ("ip_version", "l4_proto", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port")
+    kinds = dict(zip(names, [pl.UInt8] * 2 + [pl.UInt64] * 4 + [pl.UInt16] * 2, strict=True))
+
+    def one(version: int, protocol: int, *of_ends: int) -> str:
+        size, pair = 4 if version == 4 else 16, (of_ends[4], of_ends[5])
+        a, b = ((of_ends[k] << 64 | of_ends[k + 1]).to_bytes(size, "big") for k in (0, 2))
+        one_way = protocol in COUNTERPARTS and COUNTERPARTS[protocol].get(pair[0]) != pair[1]
+        return community_id(a, b, pair, protocol, one_way=one_way)
+
+    found = community_ids(pl.DataFrame(rows, schema=kinds, orient="row"))
+    assert found == [one(*row) for row in rows]
 
 
 def test_the_verb(tmp_path: Path) -> None:
