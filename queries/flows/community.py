@@ -102,9 +102,7 @@ def _is_one_way(protocol: NDArray[Any], port: NDArray[Any], other: NDArray[Any])
 
 
 def _digests(packed: bytes, size: int) -> list[str]:
-    """The IDs of what is hashed, so many octets each."""
+    """The IDs of what is hashed, so many octets each; a digest and an octet more make 28 letters without a rest."""
     digests = (sha1(packed[at : at + size]).digest() for at in range(0, len(packed), size))
     written = base64.b64encode(b"".join(digest + b"\0" for digest in digests)).decode()
-    return [
-        f"{_PREFIX}{written[at : at + 27]}=" for at in range(0, len(written), 28)
-    ]  # 28 octets for 20 and one
+    return [f"{_PREFIX}{written[at : at + 27]}=" for at in range(0, len(written), 28)]
