@@ -34,16 +34,16 @@ MANY = 1 << 28
 """Octets that are missing, or that a file system takes for files: it is worth a word."""
 
 _KEYS, _NAMING = "keys", "naming"
+_SIZE = "size"  # octets of a stream
 _REPEATED = {"capture_id", "src", "dst", "closed"}
 READ_OCTETS = 1 << 20
 """Octets in a row of their table, at most."""
+_OF_A_ROW = 32  # what it takes beside them
 _MANY_ROWS = 1 << 18
-_WRITTEN = {STREAMS: 1 << 16, OCTETS: (32 << 20) // READ_OCTETS}
-"""Rows of a table that are written at once, where they are not :data:`_MANY_ROWS`."""
-_WRITTEN_ALONE, _ROWS_ALONE = (
-    16 << 20,
-    1 << 16,
-)  # octets of one stream's rows, or rows, that are written at once
+_WRITTEN = {STREAMS: 1 << 16, OCTETS: 8 << 20}
+"""Rows of a table that are written at once, of octets these themselves, where they are not :data:`_MANY_ROWS`."""
+_WRITTEN_ALONE, _ROWS_ALONE = 16 << 20, 1 << 16
+"""The same of one stream that is more: octets of its rows, or rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,9 @@ def write_partial(
         order = _order_columns(bucket, bucket.followed.streams.opening[opened])
         write_frames(result.path(_NAMING), [pl.concat([columns, order], how="horizontal")])
     keys = _order_columns(bucket, bucket.followed.streams.first)
-    keys = keys.with_columns(connection=pl.concat(described.connections))
+    keys = keys.with_columns(
+        connection=pl.concat(described.connections), **{_SIZE: pl.concat(described.sizes)}
+    )
     write_frames(result.path(_KEYS), [keys.with_columns(pl.Series(*each) for each in counts.items())])
     holes = len(bucket.gaps_table()) if described.missing > MANY else 0
     return replace(
@@ -129,15 +131,20 @@ def write_partial(
 class _Described:
     """What frames of a table of streams say in all."""
 
-    octets: int = 0
     missing: int = 0
     conflicts: int = 0
+    sizes: list[pl.Series] = field(default_factory=list)
     connections: list[pl.Series] = field(default_factory=list)
+
+    @property
+    def octets(self) -> int:
+        """Octets of all streams."""
+        return sum(int(sizes.sum()) for sizes in self.sizes)
 
     def taken(self, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """The frames, as they go by."""
         for frame in frames:
-            self.octets += int(frame["octets"].sum())
+            self.sizes.append(frame["octets"])
             self.missing += int(frame["missing"].sum())
             self.conflicts += int(frame["conflict"].sum())
             self.connections.append(frame["connection"])
@@ -270,10 +277,12 @@ class Whole:
         if not any(count.any() for count in counts):
             return
         ends = [np.append(0, np.cumsum(count)) for count in counts]
-        rows = np.empty(sum(map(len, counts)), np.int64)
-        for number, count in zip(self.numbers, counts, strict=True):
-            rows[number] = count
-        for first, stop in _stretches(rows, _WRITTEN.get(table, _MANY_ROWS)):
+        sizes = np.empty(sum(map(len, counts)), np.int64)
+        for number, count, keys in zip(self.numbers, counts, self._keys, strict=True):
+            sizes[number] = (
+                count if table != OCTETS else keys[_SIZE].to_numpy().astype(np.int64) + count * _OF_A_ROW
+            )
+        for first, stop in _stretches(sizes, _WRITTEN.get(table, _MANY_ROWS)):
             wanted = []
             for at, number in enumerate(self.numbers):
                 a, b = np.searchsorted(number, [first, stop])
@@ -376,10 +385,10 @@ def _split(values: Ints, sizes: Sequence[int]) -> list[Ints]:
     return np.split(values, np.cumsum(sizes)[:-1])
 
 
-def _stretches(rows: Ints, most: int) -> Iterator[tuple[int, int]]:
-    """Streams in a row that have about so many rows together, as (first, behind the last); one of more is alone."""
-    group = (np.cumsum(rows) - rows) // most
+def _stretches(sizes: Ints, most: int) -> Iterator[tuple[int, int]]:
+    """Streams in a row that are about so large together, as (first, behind the last); one that is more is alone."""
+    group = (np.cumsum(sizes) - sizes) // most
     opens = group[1:] != group[:-1]
-    opens |= (rows[1:] > most) | (rows[:-1] > most)
-    marks = [0, *(np.flatnonzero(opens) + 1).tolist(), len(rows)]
+    opens |= (sizes[1:] > most) | (sizes[:-1] > most)
+    marks = [0, *(np.flatnonzero(opens) + 1).tolist(), len(sizes)]
     return ((a, b) for a, b in pairwise(marks) if a < b)
