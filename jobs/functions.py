@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from jobs.own_process import show_pandas
 from pcap2arrow.errors import UsageError
 
 Function = Callable[[bytes], object]
@@ -20,6 +21,7 @@ def load_function(name: str, *, path: str | None = None) -> Function:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise UsageError(f"{name}: expected a function as MODULE:FUNCTION")
+    show_pandas()
     before = list(sys.path)
     sys.path[:0] = [path, ""] if path else [""]
     try:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from contextlib import suppress
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
 _KEPT = 1 << 30
@@ -20,13 +24,38 @@ _KEPT_TOGETHER = "dirty_decay_ms:300,muzzy_decay_ms:0,narenas:1"
 
 
 def start_quickly() -> None:
-    """Collect garbage seldom, let Polars keep memory, and have NumPy start no threads for linear algebra.
+    """Collect garbage seldom, let Polars keep memory, have NumPy start no threads for linear algebra, and hide pandas.
 
-    To be called before either is loaded; what the user has set counts.
+    Arrow loads pandas wherever it is installed, only to ask whether values are of its types: half a start more.
+    To be called before any of them is loaded; what the user has set counts.
     """
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     os.environ.setdefault(*_POLARS_ALLOCATOR)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if _HIDDEN not in sys.meta_path:
+        sys.meta_path.insert(0, _HIDDEN)
+
+
+def show_pandas() -> None:
+    """Let functions of users import pandas, and Arrow for their sake."""
+    if _HIDDEN in sys.meta_path:
+        sys.meta_path.remove(_HIDDEN)
+
+
+class _Hidden:
+    """Finds pandas, and does not load it: whoever can do without goes on without."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name == "pandas" else None  # type: ignore[arg-type]  # a loader by its methods
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> NoReturn:
+        raise ModuleNotFoundError(f"{module.__name__} is hidden", name=module.__name__)
+
+
+_HIDDEN = _Hidden()
 
 
 def keep_polars_memory() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.commands import SAMPLE, run
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -75,3 +78,16 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     loaded = _loaded_by("from jobs.cli import main")
     assert "jobs" in loaded
     assert loaded & HEAVY == set()
+
+
+def test_the_command_loads_pandas_for_functions_of_users_alone(tmp_path: Path) -> None:
+    """Arrow does it for every array, where pandas is installed: here is one that can't be loaded."""
+    (tmp_path / "pandas.py").write_text("raise RuntimeError('this is pandas')", encoding="utf-8")
+    (tmp_path / "function.py").write_text("import pandas\n", encoding="utf-8")
+    given = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"}
+    dataset, target = tmp_path / "dataset", tmp_path / "target.pcapng"
+    run("convert", SAMPLE, "-o", dataset, environment=given)
+    run("export", dataset, "--start", "0", "-w", target, environment=given)
+    run("streams", dataset, "--tables", tmp_path / "tables", "--scheduler", "processes", environment=given)
+    words = ("tcpflow", "-r", SAMPLE, "-e", "python", "--map", "function:each", "-o", tmp_path / "flows")
+    assert "RuntimeError: this is pandas" in run(*words, code=None, environment=given).stderr
