@@ -16,8 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pcap2arrow.arrays import Bitmaps, values
-from pcap2arrow.arrays import numbers as as_arrow
+from pcap2arrow.arrays import values
 from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile
 from pcap2arrow.errors import DatasetError
@@ -131,17 +130,15 @@ def _scan(
     numbers = None if file.stretch or 2 * len(rows) > file.rows else _frame_numbers(file, rows)
     if numbers is None or is_url(place):
         return packets.select(columns).collect()[rows].lazy()
-    chosen = pl.from_arrow(numbers)
-    assert isinstance(chosen, pl.Series)
-    return packets.filter(pl.col("frame_number").is_in(chosen.implode())).select(columns)
+    return packets.filter(pl.col("frame_number").is_in(pl.Series(numbers).implode())).select(columns)
 
 
-def _frame_numbers(file: DataFile, rows: NDArray[np.integer[Any]]) -> pa.Array | None:
+def _frame_numbers(file: DataFile, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint64] | None:
     """The frame numbers of some rows of a file, where the log tells them: where none is missing."""
     first, last = file.ranges.get("frame_number", (0, -1))
     if last - first + 1 != file.rows:
         return None
-    return as_arrow(rows + first, None, pa.uint64(), Bitmaps())
+    return rows.astype(np.uint64) + np.uint64(first)
 
 
 def _read_stretch(dataset: Dataset, file: DataFile, columns: list[str], first: int, count: int) -> pa.Table:
