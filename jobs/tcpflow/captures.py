@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from pcap2arrow.numbers import LinkType
-from pcap2arrow.savefile.pcapng import Interface
+from pcap2arrow.savefile.blocks import Interface
 from pcap2arrow.writing.api import write_capture
 from pcap2arrow.writing.records.formats import plan_layout
 from pcap2arrow.writing.records.traits import Traits

@@ -17,8 +17,9 @@ import numpy as np
 
 from pcap2arrow.checksum import crc32
 from pcap2arrow.savefile.batch import Gap, Records, Window
+from pcap2arrow.savefile.blocks import Interface
 from pcap2arrow.savefile.pcap import PcapHeader
-from pcap2arrow.savefile.pcapng import Interface, SectionState
+from pcap2arrow.savefile.pcapng import SectionState
 from pcap2arrow.savefile.reader import Position, find_records, read_windows
 from pcap2arrow.savefile.source import Source
 from pcap2arrow.savefile.ticks import exact_nanoseconds

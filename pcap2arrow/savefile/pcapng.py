@@ -15,12 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.savefile.batch import PAD, Gap, Records
+from pcap2arrow.savefile.blocks import (
+    ENHANCED_PACKET,
+    INTERFACE,
+    OLD_PACKET,
+    SECTION_HEADER,
+    SIMPLE_PACKET,
+    Interface,
+    starts_section,
+)
 from pcap2arrow.savefile.pcap import ByteOrder, effective_snap_length, max_caplen
 from pcap2arrow.savefile.ticks import is_exact, to_nanoseconds
 from pcap2arrow.savefile.walk import Octets, Positions, words
 
-SECTION_HEADER = 0x0A0D0D0A
-INTERFACE, OLD_PACKET, SIMPLE_PACKET, NAMES, STATISTICS, ENHANCED_PACKET, SECRETS = 1, 2, 3, 4, 5, 6, 10
 _KNOWN_BLOCKS = np.array(
     [SECTION_HEADER, 1, 2, 3, 4, 5, 6, 9, 10, 0xBAD, 0x40000BAD], dtype=np.int64
 )  # 9: systemd journal; the last two: custom blocks
@@ -31,32 +38,10 @@ _LIKE: dict[ByteOrder, re.Pattern[bytes]] = {
 }
 """What enhanced packet blocks begin with."""
 
-PACKET_START = {OLD_PACKET: 28, SIMPLE_PACKET: 12, ENHANCED_PACKET: 28}
-"""Where in its block a packet starts, by block type."""
-
 MAX_BLOCK = 1 << 27
 """No block that is longer is believed: room for the largest packet of any link type, and its options."""
 
 MAX_INTERFACES = 1 << 16
-MAGIC_OCTETS = b"\x0a\x0d\x0d\x0a"
-_BYTE_ORDER_MAGIC: dict[bytes, ByteOrder] = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
-
-
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """One interface of a capture.
-
-    ``section`` counts from 0; ``resolution`` and ``time_offset`` are ``if_tsresol`` (default 6: microseconds) and
-    ``if_tsoffset`` (seconds); ``fcs_len`` in octets; ``name`` is null where the block gives none.
-    """
-
-    section: int
-    link_type: int
-    snap_length: int
-    resolution: int = 6
-    time_offset: int = 0
-    fcs_len: int = 0
-    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +102,6 @@ class BlockFraming:
     def likeness(self, data: Octets, at: int) -> tuple[re.Pattern[bytes], int]:
         """A pattern for enhanced packet blocks, which begin with it."""
         return _LIKE[self.order], 0
-
-
-def starts_section(octets: bytes) -> ByteOrder | None:
-    """Byte order of the section whose header starts with these 12 octets, None where it is no section header."""
-    return _BYTE_ORDER_MAGIC.get(octets[8:12]) if octets[:4] == MAGIC_OCTETS else None
 
 
 def open_section(head: bytes, state: SectionState) -> tuple[SectionState, tuple[str, str]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pcap2arrow.errors import FormatError
 from pcap2arrow.savefile import pcapng
 from pcap2arrow.savefile.batch import WINDOW, Gap, Records, Window
+from pcap2arrow.savefile.blocks import SECTION_HEADER, SECTION_MAGIC, starts_section
 from pcap2arrow.savefile.memory import Memory, OneWindow
 from pcap2arrow.savefile.pcap import HEADER_LENGTH, MAGIC_OCTETS, PcapHeader, parse_header
 from pcap2arrow.savefile.pcapng import BlockFraming, SectionState
@@ -34,7 +35,7 @@ class Position:
 
 def is_capture(head: bytes) -> bool:
     """Whether these first octets (at least four) are those of a pcap or pcapng."""
-    return head[:4] in MAGIC_OCTETS or head[:4] == pcapng.MAGIC_OCTETS
+    return head[:4] in MAGIC_OCTETS or head[:4] == SECTION_MAGIC
 
 
 def read_header(source: Source) -> PcapHeader | None:
@@ -43,9 +44,9 @@ def read_header(source: Source) -> PcapHeader | None:
     Raises FormatError where the octets begin neither, or begin a header that can't be read.
     """
     head = source.read(0, HEADER_LENGTH + 4)
-    if head[:4] != pcapng.MAGIC_OCTETS:
+    if head[:4] != SECTION_MAGIC:
         return parse_header(head[:HEADER_LENGTH], path=source.name)
-    if pcapng.starts_section(head) is None:
+    if starts_section(head) is None:
         raise FormatError(
             source.name, 8, expected="a byte-order magic", found=head[8:12].hex(" ") or "the end"
         )
@@ -93,9 +94,7 @@ def read_windows(
 
 def _ends_early(done: Window) -> bool:
     """Whether the window holds damage or a further section: another such may come soon."""
-    return any(
-        gap.kind == "damage" or (gap.block_type == pcapng.SECTION_HEADER and gap.offset) for gap in done.gaps
-    )
+    return any(gap.kind == "damage" or (gap.block_type == SECTION_HEADER and gap.offset) for gap in done.gaps)
 
 
 def _needed(data: NDArray[np.uint8], header: PcapHeader | None, position: Position) -> int:
@@ -106,7 +105,7 @@ def _needed(data: NDArray[np.uint8], header: PcapHeader | None, position: Positi
 
 def _section_length(data: NDArray[np.uint8]) -> int | None:
     """Length of the section header block that ``data`` begins with; None if it begins with none."""
-    order = pcapng.starts_section(bytes(data[:12]))
+    order = starts_section(bytes(data[:12]))
     return int(struct.unpack_from(order + "I", data.data, 4)[0]) if order else None
 
 
@@ -135,7 +134,7 @@ class _Attempt:
         base = self.position.offset
         if self.header is not None and base == 0:
             return self._window(HEADER_LENGTH, None, (self.header.gap,), self.position.section)
-        if self.header is None and pcapng.starts_section(bytes(self.data[:12])):
+        if self.header is None and starts_section(bytes(self.data[:12])):
             return self._section()
         framing: Framing = self.header or BlockFraming(self.position.section.order)
         limit = min(self.stop - base, self._size)
@@ -175,7 +174,7 @@ class _Attempt:
             return self._tail(length) if self._at_end else None
         if struct.unpack_from(section.order + "I", self.data.data, length - 4)[0] != length:
             return self._damage(f"length {length} at the end of the block", "another")
-        gap = Gap(self.position.offset, length, "block", pcapng.SECTION_HEADER, *wrong)
+        gap = Gap(self.position.offset, length, "block", SECTION_HEADER, *wrong)
         return self._window(length, None, (gap,), section)
 
     def _first_is_not_whole(self, framing: Framing) -> tuple[Window, Position] | None:
@@ -196,7 +195,7 @@ class _Attempt:
         kind, length = struct.unpack_from(self.position.section.order + "II", self.data.data)
         if not 12 <= length <= pcapng.MAX_BLOCK or length & 3:
             return f"a block length that is a multiple of 4, 12 to {pcapng.MAX_BLOCK}", str(length)
-        if kind == pcapng.SECTION_HEADER:
+        if kind == SECTION_HEADER:
             return "a byte-order magic in a section header", bytes(self.data[8:12]).hex(" ")
         return f"length {length} at the end of the block", "another"
 
@@ -246,11 +245,11 @@ def find_records(
             )
             found = int(chained.argmax()) if chained.any() else -1
             if header is None:
-                section = bytes(data[: octets + 12]).find(pcapng.MAGIC_OCTETS)
+                section = bytes(data[: octets + 12]).find(SECTION_MAGIC)
                 if (
                     section >= 0
                     and (found < 0 or section < found)
-                    and pcapng.starts_section(bytes(data[section : section + 12]))
+                    and starts_section(bytes(data[section : section + 12]))
                 ):
                     found = section
             if found >= 0:

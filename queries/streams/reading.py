@@ -21,7 +21,8 @@ from pcap2arrow.errors import UsageError
 from pcap2arrow.inputs import Input, find_captures
 from pcap2arrow.numbers import IPProtocol
 from pcap2arrow.reading.files import nulls, read_frame
-from pcap2arrow.savefile.pcapng import SectionState, starts_section
+from pcap2arrow.savefile.blocks import starts_section
+from pcap2arrow.savefile.pcapng import SectionState
 from pcap2arrow.savefile.reader import Position, read_header
 from pcap2arrow.savefile.source import STANDARD_INPUT, compression_of, open_source, peek_stored, stamp
 from pcap2arrow.times import EVER, TimeRange

@@ -16,8 +16,8 @@ from pcap2arrow.dataset.log import Dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
 from pcap2arrow.errors import ExportError, SourceError
 from pcap2arrow.reading.files import read_batches, read_file
+from pcap2arrow.savefile.blocks import PACKET_START, SECTION_HEADER, starts_section
 from pcap2arrow.savefile.pcap import PcapHeader, parse_header
-from pcap2arrow.savefile.pcapng import PACKET_START, SECTION_HEADER, starts_section
 from pcap2arrow.savefile.source import Source, open_source
 from pcap2arrow.savefile.ticks import from_nanoseconds
 from pcap2arrow.writing.records.pieces import Octets, joined

@@ -8,8 +8,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+from pcap2arrow.savefile.blocks import INTERFACE, NAMES, SECRETS, SECTION_HEADER, Interface
 from pcap2arrow.savefile.pcap import ByteOrder
-from pcap2arrow.savefile.pcapng import INTERFACE, NAMES, SECRETS, SECTION_HEADER, Interface, options
+from pcap2arrow.savefile.pcapng import options
 
 CUSTOM_TO_COPY = 0xBAD
 _WORDS_OF_OPTIONS = {2: "I", 4: "Q", 5: "Q", 6: "I"}

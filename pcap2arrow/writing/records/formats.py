@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow.errors import ExportError, UsageError
+from pcap2arrow.savefile.blocks import ENHANCED_PACKET, INTERFACE, SIMPLE_PACKET, Interface
 from pcap2arrow.savefile.pcap import ByteOrder, effective_snap_length
-from pcap2arrow.savefile.pcapng import ENHANCED_PACKET, INTERFACE, SIMPLE_PACKET, Interface
 from pcap2arrow.writing.records import blocks
 from pcap2arrow.writing.records.packets import Packets
 from pcap2arrow.writing.records.pieces import Octets, joined

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow.arrays import gather, values
-from pcap2arrow.savefile.pcapng import PACKET_START, SIMPLE_PACKET
+from pcap2arrow.savefile.blocks import PACKET_START, SIMPLE_PACKET
 from pcap2arrow.writing.records.blocks import little_endian_options
 from pcap2arrow.writing.records.pieces import Octets
 from pcap2arrow.writing.records.selection import Chosen, Wanted

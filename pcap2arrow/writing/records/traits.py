@@ -12,8 +12,8 @@ from pcap2arrow.savefile.pcap import effective_snap_length
 from pcap2arrow.writing.records.packets import BEFORE_ANY_TIME
 
 if TYPE_CHECKING:
+    from pcap2arrow.savefile.blocks import Interface
     from pcap2arrow.savefile.pcap import ByteOrder
-    from pcap2arrow.savefile.pcapng import Interface
 
 PCAP_END = 10**9 << 32
 """Nanoseconds since 1970 at which a pcap's times end."""

@@ -10,9 +10,10 @@ import numpy as np
 
 from pcap2arrow.conversion.placed import Placed, Unit, place_from
 from pcap2arrow.savefile.batch import WINDOW, Records, Window
+from pcap2arrow.savefile.blocks import Interface, starts_section
 from pcap2arrow.savefile.memory import Memory
 from pcap2arrow.savefile.pcap import PcapHeader
-from pcap2arrow.savefile.pcapng import Interface, SectionState, starts_section
+from pcap2arrow.savefile.pcapng import SectionState
 from pcap2arrow.savefile.reader import Position, read_header, read_windows
 from pcap2arrow.savefile.source import Source, open_source
 from pcap2arrow.times import TimeRange

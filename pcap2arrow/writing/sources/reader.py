@@ -18,8 +18,8 @@ from pcap2arrow.dataset.snapshot import Source as Stamp
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.files import greatest, read_batches, read_file, read_rows
 from pcap2arrow.savefile.batch import WINDOW
+from pcap2arrow.savefile.blocks import Interface, starts_section
 from pcap2arrow.savefile.pcap import effective_snap_length
-from pcap2arrow.savefile.pcapng import Interface, starts_section
 from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.writing.ahead import in_turn
 from pcap2arrow.writing.records.packets import (

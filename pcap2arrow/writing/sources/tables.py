@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pcap2arrow import schema
 from pcap2arrow.errors import ExportError
-from pcap2arrow.savefile.pcapng import Interface
+from pcap2arrow.savefile.blocks import Interface
 from pcap2arrow.writing.records.packets import COLUMNS, Packets, for_all, packets_of_table
 from pcap2arrow.writing.records.selection import Wanted
 from pcap2arrow.writing.records.traits import Traits
