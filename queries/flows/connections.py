@@ -25,7 +25,7 @@ PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 
 _DIRECTIONS = ("orig", "resp")
 
-_SUMMED_TOGETHER = 1 << 16
+_SUMMED_TOGETHER = 1 << 18
 """Packets of several connections that are summed up at once, about."""
 
 
@@ -52,7 +52,7 @@ def numbered(connections: pl.DataFrame, first: int = 0) -> pl.DataFrame:
 
 
 def summed_by_and_by(packets: FlowPackets) -> Iterator[pl.DataFrame]:
-    """The same as :func:`summed`, in frames of connections that have so many packets together that they fit caches."""
+    """The same as :func:`summed`, some connections after others, so that memory holds frames of few packets."""
     group = np.cumsum(np.diff(packets.bounds)) // _SUMMED_TOGETHER
     marks = [0, *(np.flatnonzero(group[1:] != group[:-1]) + 1).tolist(), len(group)]
     for first, stop in pairwise(marks):

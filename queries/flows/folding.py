@@ -35,7 +35,7 @@ from queries.flows.sequences import (
 from queries.streams.packets import FIN, RST
 
 _OF_WAY = {"connection": pl.Int64(), "orig": pl.Boolean()}
-_LETTERS = pl.Schema({**_OF_WAY, "row": pl.Int64(), "rank": pl.Int32(), "letter": pl.String()})
+_LETTERS = pl.Schema({**_OF_WAY, "row": pl.Int64(), "rank": pl.Int32(), "letter": pl.UInt8()})
 _INITIAL = ("initial_a", "initial_b")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import polars as pl
 
 from queries.flows.packets import TCP, UDP
@@ -10,6 +13,7 @@ from queries.flows.sequences import WAY
 from queries.streams.packets import ACK, FIN, RST, SYN
 
 _FLIPPED = "^"
+_SMALL = np.uint8(ord("a") - ord("A"))
 _POWERS = [10**exponent for exponent in range(20)]
 _LETTER, _WINDOW, _REPEATED, _ACKED_GAP, _GAP = range(5)
 """The order of what one packet tells: of gaps it may show one that it acknowledges, and one before it."""
@@ -24,14 +28,21 @@ def histories(letters: pl.LazyFrame) -> pl.DataFrame:
     0, ``G`` a gap.  ``^`` comes first where the first packet was an answer.  There is no ``C``: checksums are not
     looked at.  Of UDP there is ``D``.
 
-    ``letters`` are those of :func:`of_flags`, and of what is :func:`counted`.
+    ``letters`` are those of :func:`of_flags`, and of what is :func:`counted`: capitals, as numbers of ASCII.
     """
-    letter = pl.when("orig").then("letter").otherwise(pl.col("letter").str.to_lowercase())
-    return (
-        letters.sort("connection", "row", "rank")
-        .group_by("connection", maintain_order=True)
-        .agg(letter.str.join("").alias("history"))
-        .collect()
+    found = letters.collect()
+    connection, row, rank, letter = (
+        found[name].to_numpy() for name in ("connection", "row", "rank", "letter")
+    )
+    is_small = ~found["orig"].to_numpy() & (letter != ord(_FLIPPED))
+    order = np.lexsort((rank, row, connection))
+    written = (letter + _SMALL * is_small)[order].tobytes().decode("ascii")
+    of_letter = connection[order]
+    starts = np.flatnonzero(np.append(True, of_letter[1:] != of_letter[:-1])[: len(order)])
+    bounds = pairwise([*starts.tolist(), len(order)])
+    history = [written[first:stop] for first, stop in bounds]
+    return pl.DataFrame(
+        {"connection": of_letter[starts], "history": history}, schema_overrides={"history": pl.String}
     )
 
 
@@ -66,20 +77,24 @@ def _bits() -> pl.Expr:
 
 
 def _event(letter: str | pl.Expr, rank: int | pl.Expr) -> tuple[pl.Expr, ...]:
-    named = pl.lit(letter) if isinstance(letter, str) else letter
+    named = _ascii(letter) if isinstance(letter, str) else letter
     ranked = pl.lit(rank) if isinstance(rank, int) else rank
     return *map(pl.col, WAY), pl.col("row").cast(pl.Int64), ranked.alias("rank"), named.alias("letter")
+
+
+def _ascii(letter: str) -> pl.Expr:
+    return pl.lit(ord(letter), pl.UInt8)
 
 
 def _once(shown: pl.LazyFrame) -> pl.LazyFrame:
     """What counts the first time only."""
     flags, is_tcp = pl.col("tcp_flags"), pl.col("l4_proto") == TCP
-    several = pl.when(flags & (FIN | RST) == FIN | RST).then(pl.lit("I")).otherwise(pl.lit("Q"))
+    several = pl.when(flags & (FIN | RST) == FIN | RST).then(_ascii("I")).otherwise(_ascii("Q"))
     letter = (
-        pl.when(pl.col("l4_proto") == UDP).then(pl.lit("D"))
+        pl.when(pl.col("l4_proto") == UDP).then(_ascii("D"))
         .when(is_tcp & (_bits() > 1)).then(several)
-        .when(is_tcp & (_bits() == 0) & (pl.col("payload_len") > 0)).then(pl.lit("D"))
-        .when(is_tcp & (_bits() == 0) & (flags & ACK != 0)).then(pl.lit("A"))
+        .when(is_tcp & (_bits() == 0) & (pl.col("payload_len") > 0)).then(_ascii("D"))
+        .when(is_tcp & (_bits() == 0) & (flags & ACK != 0)).then(_ascii("A"))
     )  # fmt: skip
     found = shown.select(*WAY, "row", letter=letter).filter(pl.col("letter").is_not_null())
     first = found.group_by(*WAY, "letter").agg(pl.col("row").min())
@@ -89,24 +104,23 @@ def _once(shown: pl.LazyFrame) -> pl.LazyFrame:
 def _changing(shown: pl.LazyFrame) -> pl.LazyFrame:
     """What counts where its sequence number is another one than before; that of FIN is behind the octets."""
     flags = pl.col("tcp_flags")
-    kind = (
-        pl.when(flags & (SYN | ACK) == SYN | ACK).then(0)
-        .when(flags & SYN != 0).then(1)
-        .when(flags & FIN != 0).then(2)
-        .otherwise(3)
+    letter = (
+        pl.when(flags & (SYN | ACK) == SYN | ACK).then(_ascii("H"))
+        .when(flags & SYN != 0).then(_ascii("S"))
+        .when(flags & FIN != 0).then(_ascii("F"))
+        .otherwise(_ascii("R"))
     )  # fmt: skip
     ends = pl.when(flags & FIN != 0).then("payload_len").otherwise(0).cast(pl.Int64)
     number = (pl.col("tcp_seq").cast(pl.Int64) + ends) % (1 << 32)
     found = (
         shown.filter(pl.col("l4_proto") == TCP, _bits() == 1)
-        .select(*WAY, "row", kind=kind, number=number)
-        .sort(*WAY, "kind", maintain_order=True)
+        .select(*WAY, "row", letter=letter, number=number)
+        .sort(*WAY, "letter", maintain_order=True)
         .collect()
     )
     number_ = found["number"].to_numpy()
-    is_new = number_ != Runs.of(found, (*WAY, "kind")).before(number_, -1)
-    letter = pl.col("kind").replace_strict(dict(enumerate("HSFR")), return_dtype=pl.String)
-    return found.lazy().filter(pl.Series(is_new)).select(_event(letter, _LETTER))
+    is_new = number_ != Runs.of(found, (*WAY, "letter")).before(number_, -1)
+    return found.lazy().filter(pl.Series(is_new)).select(_event(pl.col("letter"), _LETTER))
 
 
 def closed_windows(table: pl.DataFrame) -> pl.LazyFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -58,6 +57,9 @@ _TCP_HEADER, _UDP_HEADER = 20, 8
 
 KEY = ("ip_version", "a_hi", "a_lo", "b_hi", "b_lo", "a_port", "b_port", "l4_proto")
 """What packets between two endpoints have in common."""
+
+_HASH = "hash"
+_ORDER = (TURN, PLACE, "frame_number")
 
 
 def is_flow() -> pl.Expr:
@@ -186,15 +188,22 @@ def by_connection(packets: pl.DataFrame) -> FlowPackets:
 
 def by_ends(packets: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Packets of :func:`flow_columns` by their endpoints, those of two in their order, and which of them come first."""
-    ordered = packets.sort(*KEY, TURN, PLACE, "frame_number")
-    starts = np.ones(len(ordered), np.bool_)
-    starts[1:] = np.any([_changes(ordered[column].to_numpy()) for column in KEY], axis=0)
+    hashed = packets.with_columns(pl.struct(KEY).hash().alias(_HASH)).sort(_HASH, *_ORDER)
+    starts, ordered = _starts(hashed, [_HASH]), hashed.drop(_HASH)
+    if (_starts(ordered, KEY) != starts).any():  # endpoints that share a hash, whose packets alternate
+        ordered = packets.sort(*KEY, *_ORDER)
+        starts = _starts(ordered, KEY)
     return ordered, starts
 
 
-def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
-    changes: NDArray[np.bool_] = values[1:] != values[:-1]
-    return changes
+def _starts(ordered: pl.DataFrame, by: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows differ from those before them in any of some columns."""
+    starts = np.zeros(len(ordered), np.bool_)
+    starts[:1] = True
+    for column in by:
+        values = ordered[column].to_numpy()
+        starts[1:] |= values[1:] != values[:-1]
+    return starts
 
 
 def _renewed(ordered: pl.DataFrame, starts: NDArray[np.bool_]) -> NDArray[np.bool_]:
