@@ -265,7 +265,7 @@ class Conversion:
             return
         plan = job.scanned.plan
         job.wanted = len(plan.units)
-        for unit in plan.units:
+        for unit in sorted(plan.units, key=lambda each: -each.packets):  # no long one is left for the end
             write = partial(
                 tasks.write_part, job.found, job.stamp, plan.header, unit, self._options, self._dataset
             )
