@@ -139,10 +139,10 @@ def checked_filter(chosen: Filter | None, tallies: Iterable[Tally | None]) -> tu
 
     Raises FilterError where it means nothing on any packet.
     """
-    from queries.select import total
-
     if chosen is None:
         return ()
+    from queries.select import total
+
     tally = total((each for each in tallies if each is not None), 1)
     if (refusal := tally.refusal(0)) is not None:
         raise refusal

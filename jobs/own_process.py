@@ -27,8 +27,11 @@ def start_quickly() -> None:
     """Collect garbage seldom, let Polars keep memory, have NumPy start no threads for linear algebra, and hide pandas.
 
     Arrow loads pandas wherever it is installed, only to ask whether values are of its types: half a start more.
-    To be called before any of them is loaded; what the user has set counts.
+    What users may ask of frames of Polars is not loaded, either.  To be called before any of them is loaded; what the
+    user has set counts.
     """
+    import queries  # noqa: F401  # its namespace comes with Polars, unless that is loaded later
+
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     os.environ.setdefault(*_POLARS_ALLOCATOR)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

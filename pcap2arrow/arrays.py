@@ -10,7 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 try:  # what pyarrow.compute has, too, but that makes hundreds of functions when it is imported: 50 ms
-    from pyarrow._compute import CastOptions, call_function
+    from pyarrow._compute import CastOptions
+    from pyarrow._compute import call_function as call_function
 except ImportError:
     from pyarrow.compute import CastOptions, call_function
 

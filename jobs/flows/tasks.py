@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -14,10 +15,12 @@ from queries.flows.connections import summed_by_and_by
 from queries.flows.folding import Folding
 from queries.flows.packets import by_connection, flow_columns
 from queries.merging import Run, Sorting
-from queries.select import Tally
 from queries.streams.packets import least_of
 from queries.streams.reading import Part, Reading
 from queries.streams.spill import in_time_order
+
+if TYPE_CHECKING:
+    from queries.select import Tally
 
 Frame = str | pl.DataFrame
 """A frame, or the file of one."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -26,13 +26,15 @@ from pcap2arrow.reading.api import polars_schema
 from pcap2arrow.tasks import NamedTask
 from pcap2arrow.times import TimeRange
 from pcap2arrow.writing.target import failing_as, open_target
-from queries.filters.compiled import Filter
 from queries.streams.octets import of_frame
 from queries.streams.packets import AT, COLUMNS, LENGTH, NAMING, PART, PAYLOAD, is_tcp, segments
 from queries.streams.partial import MANY, Partial, Whole
 from queries.streams.reading import Part, Reading, ordered, parts
 from queries.streams.rules import Rules
 from queries.streams.spill import ROW, Parting, Piece, Spill, memory
+
+if TYPE_CHECKING:
+    from queries.filters.compiled import Filter
 
 _FILE_BLOCK = 1 << 12
 """Octets that file systems take at least for a run between two holes."""

@@ -10,13 +10,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from jobs.streams.contents import Contents
 from pcap2arrow.errors import DatasetError, FormatError, LimitError, SourceError
 from pcap2arrow.writing.target import failing_as
-from queries.select import Tally
 from queries.streams.bucket import Bucket
 from queries.streams.files import HASHES, StreamFiles
 from queries.streams.in_turn import Taker, hand_over
@@ -29,6 +29,9 @@ from queries.streams.reading import Part, Reading
 from queries.streams.rules import Rules
 from queries.streams.spill import Parting, Piece, Spill, in_time_order, memory, parted_again, read_located
 from queries.streams.writelog import WriteLog
+
+if TYPE_CHECKING:
+    from queries.select import Tally
 
 SOURCE_ERRORS = FormatError, SourceError, LimitError, DatasetError
 """What is wrong with one source, and leaves others alone."""

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pcap2arrow.arrays import gather
+from pcap2arrow.arrays import call_function, gather
 from pcap2arrow.layers.dissection import MAX_DEPTH
 from pcap2arrow.numbers import IPProtocol
 
@@ -55,9 +54,8 @@ def fragments(packets: pl.DataFrame, *, octets: int | None = None) -> pl.DataFra
     fragments) and ``content`` (binary: these octets, and of them only the datagram's first ``octets``, all if None).
     ``header`` and ``rest`` are gone.  A fragment that reaches beyond :data:`LONGEST` is left out, too.
     """
-    frames = pc.binary_join_element_wise(
-        packets["header"].to_arrow(), packets["rest"].to_arrow(), pa.scalar(b"", pa.large_binary())
-    )
+    parts = packets["header"].to_arrow(), packets["rest"].to_arrow(), pa.scalar(b"", pa.large_binary())
+    frames = call_function("binary_join_element_wise", parts)
     ends = np.frombuffer(frames.buffers()[1], np.int64)[frames.offset : frames.offset + len(frames) + 1]
     data = np.frombuffer(frames.buffers()[2] or b"", np.uint8)
     at = ends[:-1] + packets["network_offset"].to_numpy().astype(np.int64)

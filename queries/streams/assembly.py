@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pcap2arrow.arrays import gather
+from pcap2arrow.arrays import call_function, gather
 from queries.filters.machine.frames import Slices
 from queries.streams.follow import Followed, Writes
 from queries.streams.overlap import Pieces, pieces
@@ -119,7 +118,7 @@ class Crowd:
         content = np.frombuffer(taken.buffers()[2], np.uint8)
         there = _gathered(content, held[at] + self.begin - start[at], self.length)
         said = _gathered(payload.data, payload.starts, self.length)
-        differ = ~pc.equal(there, said).to_numpy(zero_copy_only=False)
+        differ = ~call_function("equal", [there, said]).to_numpy(zero_copy_only=False)
         return np.unique(self.stream[differ])
 
 

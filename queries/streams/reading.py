@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -29,12 +30,14 @@ from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.urls import is_url
 from pcap2arrow.writing.sources.of_files import file_meets, file_within, packets_in
 from pcap2arrow.writing.sources.stored import capture_row
-from queries.exports import FilterSelection
-from queries.filters.compiled import Filter
 from queries.fragments.collection import Fragments
 from queries.fragments.headers import is_fragment
 from queries.streams.octets import READING, Source, of_capture, of_file
 from queries.streams.packets import AT, COLUMNS, HEADER_LEN, PLACE, TURN
+
+if TYPE_CHECKING:
+    from queries.exports import FilterSelection
+    from queries.filters.compiled import Filter
 
 CHOSEN, OF_FRAGMENTS = "chosen", "of_fragments"
 """Columns of readings that are flagged."""
@@ -79,7 +82,7 @@ class Reading:
     fragments: Fragments | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.selection = None if self.chosen is None else FilterSelection([self.chosen])
+        self.selection = None if self.chosen is None else _selection(self.chosen)
         held = Fragments(
             _all_columns(self),
             (TURN, PLACE, "frame_number"),
@@ -113,6 +116,12 @@ class Reading:
         made = partial(Reading, self.columns, self.chosen, self.where, self.views)
         settings = {"defrag": self.defrag, "flagged": self.flagged, "apart": self.apart, "times": self.times}
         return partial(made, of_tcp=self.of_tcp, **settings), ()
+
+
+def _selection(chosen: Filter) -> FilterSelection:
+    from queries.exports import FilterSelection
+
+    return FilterSelection([chosen])
 
 
 @dataclass(frozen=True, slots=True)
