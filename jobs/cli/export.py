@@ -29,7 +29,7 @@ from jobs.cli.slices import (
     split_options,
     time_options,
 )
-from jobs.own_process import keep_memory, share_polars_memory
+from jobs.own_process import keep_memory
 from jobs.steps import Progress, print_event, watch_steps
 
 if TYPE_CHECKING:
@@ -101,7 +101,6 @@ def command(sources: tuple[str, ...], target: str, as_json: bool, **options: Any
     from jobs.sources import found_by_all
     from jobs.spools import open_spool
 
-    share_polars_memory()
     if target == "-" and sys.stdout.isatty():
         raise click.UsageError("standard output is a terminal: name a file, or use a pipe")
     settings = {name: options.pop(name) for name in ("capture", "format", "snaplen")}

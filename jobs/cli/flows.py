@@ -66,9 +66,6 @@ def command(
     pcap2arrow flows dataset --start +1h --end +5m --json | head
     pcap2arrow flows archive/ -o connections.parquet --scheduler tls://scheduler:8786 --temp-dir /shared/scratch
     """
-    from jobs.own_process import keep_polars_memory
-
-    keep_polars_memory()
     from jobs.cli.output import complain, print_json_line
     from jobs.flows.api import check_target, find_flows, write_flows
     from jobs.sources import fitting_scheduler

@@ -129,10 +129,8 @@ def command(
     pcap2arrow streams dataset --tables tables/ --map mymodule:entropy
     pcap2arrow streams dataset --tables tables/ --octets --scheduler processes --workers 8 --temp-dir /scratch
     """
-    from jobs.own_process import keep_memory, keep_polars_memory
-
-    keep_polars_memory()
     from jobs.cli.output import complain, print_json_line
+    from jobs.own_process import keep_memory
     from jobs.sources import fitting_scheduler
     from jobs.steps import watch_steps
     from jobs.streams.api import write_streams

@@ -47,7 +47,7 @@ def command(words: tuple[str, ...]) -> int:
     pcap2arrow tcpdump -y EN10MB -d 'vlan and ip'
     """
     from jobs.cli.output import complain, complain_of_text
-    from jobs.own_process import keep_memory, share_polars_memory
+    from jobs.own_process import keep_memory
     from jobs.tcpdump import read_arguments, run
     from pcap2arrow.errors import FilterError, Pcap2ArrowError
 
@@ -56,7 +56,6 @@ def command(words: tuple[str, ...]) -> int:
         if arguments.shown is not None:
             return _show(arguments.shown)
         if arguments.target is not None:
-            share_polars_memory()
             keep_memory()
         outcome = run(arguments, opened=lambda line: print(line, file=sys.stderr, flush=True))
     except FilterError as error:

@@ -53,7 +53,7 @@ def command(words: tuple[str, ...]) -> int:
     pcap2arrow tcpslice -s tcp -v -f 'sess-%s-%.6d.pcap' -w all.pcap monday.pcap
     """
     from jobs.cli.output import complain, complain_of_text
-    from jobs.own_process import keep_memory, share_polars_memory
+    from jobs.own_process import keep_memory
     from jobs.tcpslice import LetterError, read_arguments, run
     from pcap2arrow.errors import Pcap2ArrowError, TimeSpecError
     from queries.zones import resolve_zone
@@ -67,7 +67,6 @@ def command(words: tuple[str, ...]) -> int:
             complain("stdout is a terminal; redirect or use -w")
             return FAILED
         if arguments.writes:
-            share_polars_memory()
             keep_memory()
         outcome = run(arguments, zone=resolve_zone())
     except TimeSpecError as error:
