@@ -49,13 +49,17 @@ from datetime import datetime, timezone
 import polars as pl
 import pcap2arrow
 from jobs.count import count_selected
+from queries.exports import FilterSelection
 from queries.filters.compiled import compile_filter
 dataset = sys.argv[1]
 after = datetime(2100, 1, 1, tzinfo=timezone.utc)
 for line in sys.stdin:
-    texts = json.loads(line)
+    texts, target = json.loads(line)
     begin = time.perf_counter()
-    if texts:
+    if target:
+        chosen = FilterSelection([compile_filter(text) for text in texts])
+        packets = [pcap2arrow.export([dataset], target, selection=chosen).packets]
+    elif texts:
         packets = count_selected([dataset], [compile_filter(text) for text in texts]).tally.packets
     else:
         packets = [pcap2arrow.scan(dataset).filter(pl.col("time") > after).select(pl.len()).collect().item()]
@@ -64,7 +68,7 @@ for line in sys.stdin:
 
 
 class Inside:
-    """A process that has loaded everything, and counts on demand."""
+    """A process that has loaded everything, and counts or exports on demand."""
 
     def __init__(self, dataset: Path) -> None:
         command = [sys.executable, "-c", INSIDE, str(dataset)]
@@ -73,11 +77,14 @@ class Inside:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def count(self, *filters: str) -> tuple[float, list[int]]:
-        """Seconds that it took, and the counts; without filters, of a range of time that holds nothing."""
+    def count(self, *filters: str, target: Path | None = None) -> tuple[float, list[int]]:
+        """Seconds that it took, and the counts; without filters, of a range of time that holds nothing.
+
+        With a ``target``, what the filter selects is written there.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(filters) + "\n")
+        self._process.stdin.write(json.dumps([filters, target and str(target)]) + "\n")
         self._process.stdin.flush()
         seconds, packets = json.loads(self._process.stdout.readline())
         return seconds, packets
@@ -116,12 +123,26 @@ def whole_figures(medians: dict[str, Run], prefix: str = "") -> list[Figure]:
     writing = medians["export"].wall / medians["tcpdump -w"].wall
     return [
         Figure(f"{prefix}{PORT}: whole process, faster", counting, "x", 1.2, at_least=True),
-        Figure(f"{prefix}filter to pcap: time", writing, "x", 1.5),
+        Figure(f"{prefix}filter to pcap: whole process, time", writing, "x", 1.5),
     ]
 
 
+def export_figure(folder: Path, inside: Inside, capture: Path, pairs: int) -> Figure:
+    """What a process that has loaded everything takes to write what a filter selects."""
+    target, theirs = folder / "inside.pcap", folder / "theirs.pcap"
+    command = Command(["tcpdump", "-r", str(capture), "-w", str(theirs), PORT], theirs)
+    taken: list[tuple[float, float]] = []
+    for _ in range(pairs + 1):
+        target.unlink(missing_ok=True)
+        seconds, _ = inside.count(PORT, target=target)
+        taken.append((seconds, run(command).wall))
+    mine, real = (statistics.median(column) for column in zip(*taken[1:], strict=True))
+    print(f"  {'filter to pcap':50}{mine:8.3f} s{real:10.3f} s by tcpdump")
+    return Figure("filter to pcap, in process: time", mine / real, "x", 1.5)
+
+
 def inside_figures(inside: Inside, capture: Path, pairs: int) -> list[Figure]:
-    """The figures of a process that has loaded everything."""
+    """The figures of a process that has loaded everything, and counts."""
     asked = {text: (text,) for text in (PORT, FLAGS, LENGTH, GET, HOST)} | {"ten": TEN, "no time": ()}
     times: dict[str, list[float]] = {name: [] for name in asked}
     theirs: dict[str, list[float]] = {text: [] for text in (PORT, FLAGS, LENGTH, GET, HOST)}
@@ -172,6 +193,7 @@ def main() -> None:
         inside = Inside(dataset)
         check(inside, capture)
         results = inside_figures(inside, capture, options.pairs)
+        results.append(export_figure(folder, inside, capture, options.pairs))
         medians = measure(whole_processes(folder, capture, dataset), options.pairs)
         results += whole_figures(medians)
     if options.tenfold is not None:
