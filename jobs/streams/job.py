@@ -96,7 +96,7 @@ class Job:
             buckets.setdefault(piece.bucket, []).append(piece)
         put_together = self._put_together_apart if reading.apart else self._put_together
         partials = put_together(sorted(buckets.items()), parts_)
-        if partials:
+        if partials and (self.outputs.tables or not self.outputs.final):
             self._finish(Whole(partials), tables)
         return _report(partials, (*warnings, *self._warnings(partials)), errors)
 

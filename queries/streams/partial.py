@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
 from typing import IO, Any
@@ -25,6 +25,7 @@ from pcap2arrow.writing.target import failing_as
 from queries.merging import ORDER, Cursor, as_arrow, read_written, write_frames
 from queries.streams.bucket import Bucket
 from queries.streams.naming import Template, names
+from queries.streams.tables import connections as connections_of
 from queries.streams.tables import naming_columns
 
 Ints = NDArray[np.int64]
@@ -83,21 +84,39 @@ def write_partial(
 ) -> Partial:
     """Write what the tables ``wanted`` need of a bucket; ``given`` are names of its streams.
 
-    Where these have to wait for other buckets (None), what they are made of is written, too.  ``digests`` are those of
-    :meth:`~queries.streams.bucket.Bucket.digests`, if they are wanted.  ``made`` are tables that
-    are there already, ``segments`` frames of one that memory has no room for, and ``rows_of_octets`` are how many each
-    stream has in the table of octets, where that is written.
+    Where these have to wait for other buckets (None), what they are made of is written, too.  Where they are known and
+    no table is wanted, nothing is written.  ``digests`` are those of :meth:`~queries.streams.bucket.Bucket.digests`, if
+    they are wanted.  ``made`` are tables that are there already, ``segments`` frames of one that memory has no room
+    for, and ``rows_of_octets`` are how many each stream has in the table of octets, where that is written.
     """
     opened, count = bucket.opened(), len(bucket.followed.streams)
+    gaps = bucket.gaps_table()
+    missing = int(gaps["length"].sum())
+    result = Partial(
+        stem,
+        count,
+        files=len(opened),
+        octets=int(bucket.assembly.octets.sum()),
+        missing=missing,
+        conflicts=int(bucket.assembly.conflict.sum()),
+        gaps=len(gaps) if missing > MANY else 0,
+    )
+    wanted = list(wanted)
+    if not wanted and given is not None:
+        return result
     names_ = given if given is not None else dict.fromkeys(opened.tolist(), "")
-    described = _Described()
-    frames = described.taken([made[STREAMS]] if STREAMS in made else bucket.streams_frames(names_, digests))
+    connections: list[pl.Series] = []
+
+    def streams() -> Iterator[pl.DataFrame]:
+        for frame in [made[STREAMS]] if STREAMS in made else bucket.streams_frames(names_, digests):
+            connections.append(frame["connection"])
+            yield frame
+
     written: dict[str, Callable[[], Iterable[pl.DataFrame]]] = {
-        STREAMS: lambda: frames,
+        STREAMS: streams,
         SEGMENTS: lambda: [bucket.segments_table()] if segments is None else segments,
-        GAPS: lambda: [bucket.gaps_table()],
+        GAPS: lambda: [gaps],
     }
-    result = Partial(stem, count, len(opened))
     counts: dict[str, Ints] = {}
     for table in wanted:
         if table == HTTP:
@@ -106,49 +125,19 @@ def write_partial(
             counts[table] = _write_octets(bucket, stem) if rows_of_octets is None else rows_of_octets
         else:
             counts[table] = _write_frames(written[table](), result.path(table), count)
-    for _ in frames:  # where their table is not wanted
-        pass
     if given is None:
         columns = naming_columns(bucket.packets, bucket.followed, opened).drop(ORDER)
         order = _order_columns(bucket, bucket.followed.streams.opening[opened])
         write_frames(result.path(_NAMING), [pl.concat([columns, order], how="horizontal")])
-    keys = _order_columns(bucket, bucket.followed.streams.first)
-    keys = keys.with_columns(
-        connection=pl.concat(described.connections), **{_SIZE: pl.concat(described.sizes)}
+    if STREAMS not in wanted:
+        connections.append(pl.Series(connections_of(bucket.packets, bucket.followed)))
+    keys = _order_columns(bucket, bucket.followed.streams.first).with_columns(
+        pl.concat(connections).alias("connection"),
+        pl.Series(_SIZE, bucket.assembly.octets),
+        *(pl.Series(*each) for each in counts.items()),
     )
-    write_frames(result.path(_KEYS), [keys.with_columns(pl.Series(*each) for each in counts.items())])
-    holes = len(bucket.gaps_table()) if described.missing > MANY else 0
-    return replace(
-        result,
-        octets=described.octets,
-        missing=described.missing,
-        conflicts=described.conflicts,
-        gaps=holes,
-    )
-
-
-@dataclass(slots=True)
-class _Described:
-    """What frames of a table of streams say in all."""
-
-    missing: int = 0
-    conflicts: int = 0
-    sizes: list[pl.Series] = field(default_factory=list)
-    connections: list[pl.Series] = field(default_factory=list)
-
-    @property
-    def octets(self) -> int:
-        """Octets of all streams."""
-        return sum(int(sizes.sum()) for sizes in self.sizes)
-
-    def taken(self, frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """The frames, as they go by."""
-        for frame in frames:
-            self.sizes.append(frame["octets"])
-            self.missing += int(frame["missing"].sum())
-            self.conflicts += int(frame["conflict"].sum())
-            self.connections.append(frame["connection"])
-            yield frame
+    write_frames(result.path(_KEYS), [keys])
+    return result
 
 
 def _order_columns(bucket: Bucket, rows: Ints) -> pl.DataFrame:
