@@ -22,8 +22,8 @@ ORDER = (TURN, PLACE, "frame_number")
 
 Ints = NDArray[np.integer[Any]]
 
-_READ = 1 << 13
-"""Rows of a file that are read at once."""
+_READ, _READ_OCTETS = 1 << 13, 1 << 18
+"""Rows of a file that are read at once, or fewer that are so many octets: each of hundreds of files holds as much."""
 
 _MERGED = 1 << 16
 """Rows of several runs that are put in order at once."""
@@ -168,7 +168,8 @@ def write_frames(path: str, frames: Iterable[pl.DataFrame]) -> int:
                 if writer is None:
                     file = opened.enter_context(pa.OSFile(path, "wb"))
                     writer = opened.enter_context(pa.ipc.new_file(file, table.schema))
-                writer.write_table(table, max_chunksize=_READ)
+                of_octets = _READ_OCTETS * len(table) // max(table.nbytes, 1)
+                writer.write_table(table, max_chunksize=min(max(of_octets, 1), _READ))
                 rows += len(some)
     return rows
 
