@@ -25,8 +25,8 @@ PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 
 _DIRECTIONS = ("orig", "resp")
 
-_SUMMED_TOGETHER = 1 << 18
-"""Packets of several connections that are summed up at once, about."""
+_SUMMED_TOGETHER, _OF_CONNECTION = 1 << 18, 3
+"""Packets of several connections that are summed up at once, about; each connection is as much as some more."""
 
 
 def connections_table(groups: Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -53,7 +53,7 @@ def numbered(connections: pl.DataFrame, first: int = 0) -> pl.DataFrame:
 
 def summed_by_and_by(packets: FlowPackets) -> Iterator[pl.DataFrame]:
     """The same as :func:`summed`, some connections after others, so that memory holds frames of few packets."""
-    group = np.cumsum(np.diff(packets.bounds)) // _SUMMED_TOGETHER
+    group = np.cumsum(np.diff(packets.bounds) + _OF_CONNECTION) // _SUMMED_TOGETHER
     marks = [0, *(np.flatnonzero(group[1:] != group[:-1]) + 1).tolist(), len(group)]
     for first, stop in pairwise(marks):
         bounds = packets.bounds[first : stop + 1]
