@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from pcap2arrow.errors import UsageError
+from pcap2arrow.errors import Pcap2ArrowError, UsageError
 
 
 def check_source(argument: str) -> str:
@@ -60,10 +60,24 @@ def fitting_scheduler(sources: Iterable[str], workers: int | None) -> str:
 
 
 def _octets(source: str) -> int:
-    """Octets of a local file, or of all files in a folder."""
+    """Octets of a local file, or of all files in a folder; of a dataset those of its captures, if they are more."""
     path = Path(source)
     try:
         files = path.rglob("*") if path.is_dir() else (path,)
-        return sum(each.stat().st_size for each in files if each.is_file())
+        stored = sum(each.stat().st_size for each in files if each.is_file())
     except OSError:
+        return 0
+    return max(stored, _octets_of_captures(source)) if stored < _PROCESSES_FROM else stored
+
+
+def _octets_of_captures(source: str) -> int:
+    """Octets of a local dataset's captures, as they were converted: payloads that occur again are in it once."""
+    from pcap2arrow.dataset.api import is_dataset
+    from pcap2arrow.dataset.log import open_dataset
+
+    if "://" in source or not is_dataset(source):
+        return 0
+    try:
+        return sum(capture.source.size or 0 for capture in open_dataset(source).snapshot().ordered())
+    except Pcap2ArrowError:
         return 0

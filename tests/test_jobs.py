@@ -26,6 +26,7 @@ from jobs.convert import convert
 from jobs.executors import open_executor
 from jobs.processes import ProcessExecutor
 from jobs.progress import Tally
+from jobs.sources import fitting_scheduler
 from jobs.verify import verify
 from pcap2arrow.conversion.driver import CaptureReport, Step
 from pcap2arrow.conversion.options import Options
@@ -323,3 +324,13 @@ def test_progress_without_sizes_has_no_total() -> None:
     tally = Tally([Input("stdin", "-"), Input("a.pcap", "s3://bucket/a.pcap")])
     tally.add(Step("stdin", 3, 600, "worker", 0.1))
     assert (tally.total, tally.octets, tally.packets) == (None, 300, 3)
+
+
+def test_a_dataset_is_as_large_as_its_captures(tmp_path: Path) -> None:
+    """Payloads that occur again are in it once, but processes put streams of all of them together."""
+    write_capture(tmp_path / "large.pcap", seed=1, octets=140 << 20)
+    run("convert", tmp_path / "large.pcap", "-o", tmp_path / "large")
+    run("convert", SAMPLE, "-o", tmp_path / "small")
+    assert sum(file.stat().st_size for file in (tmp_path / "large").rglob("*.parquet")) < 28 << 20
+    assert fitting_scheduler([str(tmp_path / "large")], 2) == "processes"
+    assert fitting_scheduler([str(tmp_path / "small")], 2) == "threads"

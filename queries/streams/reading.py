@@ -48,9 +48,6 @@ _OCTETS = frozenset({"header", "rest"})
 _OCTETS_OF_A_RECORD = 200
 """How many octets of a capture there are for each packet, at least in most."""
 
-_EXPANDS = 3
-"""How many times as large packets are in memory as in a dataset, about."""
-
 _NO_TIME = np.iinfo(np.int64).min
 
 
@@ -214,12 +211,13 @@ def _of_live(
         return
     if not stored and not _OCTETS.isdisjoint(reading.columns):
         raise UsageError(f"{capture.name}: converted with --frames none: there are no octets of streams")
-    big = capture_row(dataset, capture)["byte_order"] == "big"
-    for file in files:
+    row = capture_row(dataset, capture)
+    big = row["byte_order"] == "big"
+    for file in files:  # how large one is says little: payloads that occur again are in it once
         yield Part(
             partial(_of_file, dataset, file, number, big, stored),
             reading,
-            file.octets * _EXPANDS,
+            row["size"] * file.rows // capture.packets,
             file.rows,
             partial(of_file, dataset, file),
             name=capture.name,
