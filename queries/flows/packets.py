@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pcap2arrow.numbers import IPProtocol
+from queries.flows.runs import opens
 from queries.streams.packets import ACK, PLACE, SYN, TURN
 
 Ints = NDArray[np.int64]
@@ -189,21 +190,11 @@ def by_connection(packets: pl.DataFrame) -> FlowPackets:
 def by_ends(packets: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Packets of :func:`flow_columns` by their endpoints, those of two in their order, and which of them come first."""
     hashed = packets.with_columns(pl.struct(KEY).hash().alias(_HASH)).sort(_HASH, *_ORDER)
-    starts, ordered = _starts(hashed, [_HASH]), hashed.drop(_HASH)
-    if (_starts(ordered, KEY) != starts).any():  # endpoints that share a hash, whose packets alternate
+    starts, ordered = opens(hashed, [_HASH]), hashed.drop(_HASH)
+    if (opens(ordered, KEY) != starts).any():  # endpoints that share a hash, whose packets alternate
         ordered = packets.sort(*KEY, *_ORDER)
-        starts = _starts(ordered, KEY)
+        starts = opens(ordered, KEY)
     return ordered, starts
-
-
-def _starts(ordered: pl.DataFrame, by: Sequence[str]) -> NDArray[np.bool_]:
-    """Which rows differ from those before them in any of some columns."""
-    starts = np.zeros(len(ordered), np.bool_)
-    starts[:1] = True
-    for column in by:
-        values = ordered[column].to_numpy()
-        starts[1:] |= values[1:] != values[:-1]
-    return starts
 
 
 def _renewed(ordered: pl.DataFrame, starts: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -15,6 +15,16 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 
+def opens(table: pl.DataFrame, by: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows differ from those before them in any of some columns; the first one does."""
+    found = np.zeros(len(table), np.bool_)
+    found[:1] = True
+    for name in by:
+        values = table[name].to_numpy()
+        found[1:] |= values[1:] != values[:-1]
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Runs:
     """Groups of rows: those of each from one of ``starts`` up to the next; arrays have a value per row."""
@@ -25,12 +35,7 @@ class Runs:
     @classmethod
     def of(cls, table: pl.DataFrame, by: Sequence[str]) -> Runs:
         """Of a table in which rows that are equal in some columns follow each other."""
-        opens = np.zeros(len(table), np.bool_)
-        opens[:1] = True
-        for name in by:
-            values = table[name].to_numpy()
-            opens[1:] |= values[1:] != values[:-1]
-        return cls(np.flatnonzero(opens), len(table))
+        return cls(np.flatnonzero(opens(table, by)), len(table))
 
     def spread(self, values: Ints) -> Ints:
         """Values of the groups for each of their rows."""
