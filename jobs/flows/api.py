@@ -188,7 +188,7 @@ class _Job:
         buckets: dict[int, list[Held]] = {0: [Held(0, (0, 0, 0), _none())]}
         for bucket, held in (packets for read in done for packets in read.packets):
             buckets.setdefault(bucket, []).append(held)
-        most = self.sizes.memory // _SUMMED
+        most = max(self.sizes.memory // _SUMMED, 1)
         tasks = [
             NamedTask(
                 f"connections of bucket {bucket}",
