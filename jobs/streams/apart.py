@@ -10,6 +10,7 @@ import os
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from jobs.streams.tasks import SHARE, Outputs, write_bucket
-from pcap2arrow.writing.target import failing_as
+from pcap2arrow.writing.target import failed, failing_as
 from queries.streams.apart import ASKED, WRITTEN, Questions, Records, follow_apart, written
 from queries.streams.bucket import Bucket
 from queries.streams.long import LongBucket
@@ -30,6 +31,7 @@ from queries.streams.spill import ROW, Piece, Spill, in_time_order, memory, part
 from queries.streams.writelog import WriteLog
 
 _AT_ONCE = 16 << 20  # octets
+_NAMES = {"stream": pl.Int64(), "name": pl.String()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +162,17 @@ def _describe(
     given = bucket.names(outputs.template) if outputs.final else None
     if outputs.folder is not None:
         numbers = outputs.numbers(name, bucket, given)
-        Path(f"{stem}.names").write_bytes(pickle.dumps(numbers))
-        _make_empty_ones(bucket, numbers, Path(outputs.folder))
+        named = pl.DataFrame({"stream": list(numbers), "name": list(numbers.values())}, _NAMES).sort("stream")
+        named.write_ipc(f"{stem}.names")
+        _make_empty_ones(bucket, numbers, outputs.folder)
     return write_partial(bucket, stem, outputs.tables, given=given, segments=segments)
 
 
-def _make_empty_ones(bucket: Bucket, names: Mapping[int, str], folder: Path) -> None:
+def _make_empty_ones(bucket: Bucket, names: Mapping[int, str], folder: str) -> None:
     """Files of streams of which no octet is kept."""
     for stream in np.flatnonzero(bucket.assembly.octets == 0).tolist():
         if stream in names:
-            _write(folder, names[stream], ())
+            _write(f"{folder}/{names[stream]}", ())
 
 
 def hand_out(
@@ -186,8 +189,8 @@ def hand_out(
     writes, looks = np.concatenate(to_write), np.concatenate(asked)
     if not len(writes) + len(looks):
         return ()
-    of_write = np.repeat(np.arange(len(stretches)), [len(each) for each in to_write])
     of_look = np.repeat(np.arange(len(stretches)), [len(each) for each in asked])
+    file_of, files = _files(to_write, stretches, outputs.folder)
     at = np.concatenate([writes["at"], looks["at"]])
     ends = writes["skipped"].astype(np.int64) + writes["length"]
     answers: list[Answer] = []
@@ -197,10 +200,26 @@ def hand_out(
             middle = int(np.searchsorted(taken.rows, len(writes)))
             if middle:
                 rows = taken.rows[:middle]
-                _write_octets(taken, writes[rows], of_write[rows], stretches, outputs)
+                _write_octets(taken, writes.take(rows), file_of[rows], files)
             rows = taken.rows[middle:] - len(writes)
             answers += _answer(taken, slice(middle, None), looks["length"][rows], of_look[rows], file, path)
     return tuple(answers)
+
+
+def _files(
+    to_write: Sequence[NDArray[np.void]], stretches: Sequence[Stretch], folder: str | None
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Where octets of each stretch are written: for each the number of a file, and the files; those of each in a row."""
+    number, files = [np.empty(0, np.int64)], list[str]()
+    for writes, stretch in zip(to_write, stretches, strict=True):
+        if len(writes):
+            stream = writes["stream"]
+            opens = np.concatenate([[True], stream[1:] != stream[:-1]])
+            number.append(np.cumsum(opens) - 1 + len(files))
+            known = pl.read_ipc(stretch.names)
+            rows = known["stream"].to_numpy().searchsorted(stream[opens])
+            files += [f"{folder}/{name}" for name in known["name"].gather(rows).to_list()]
+    return np.concatenate(number), files
 
 
 def _answer(
@@ -228,18 +247,11 @@ def _answer(
 
 
 def _write_octets(
-    taken: Taken,
-    writes: NDArray[np.void],
-    stretch: NDArray[np.int64],
-    stretches: Sequence[Stretch],
-    outputs: Outputs,
+    taken: Taken, writes: NDArray[np.void], file_of: NDArray[np.int64], files: Sequence[str]
 ) -> None:
     """Write octets to the files of streams, those of each at once."""
-    length, stream, offset = (writes[name].astype(np.int64) for name in ("length", "stream", "offset"))
-    names: dict[int, Mapping[int, str]] = {}
-    folder = Path(str(outputs.folder))
-    opens = np.ones(len(writes), np.bool_)
-    opens[1:] = (stream[1:] != stream[:-1]) | (stretch[1:] != stretch[:-1])
+    length, offset = writes["length"].astype(np.int64), writes["offset"].astype(np.int64)
+    opens = np.concatenate([[True], file_of[1:] != file_of[:-1]])
     is_run = opens.copy()
     is_run[1:] |= offset[1:] != (offset + length)[:-1]
     group = np.cumsum(length) // _AT_ONCE
@@ -257,21 +269,15 @@ def _write_octets(
         places = ends[np.append(runs, stop - first)].tolist()
         offsets, which = offset[first:stop][runs].tolist(), np.searchsorted(runs, marks[a:b] - first).tolist()
         which.append(len(runs))
-        for k, (of_stretch, of_stream) in enumerate(
-            zip(stretch[marks[a:b]].tolist(), stream[marks[a:b]].tolist(), strict=True)
-        ):
-            if of_stretch not in names:
-                names[of_stretch] = pickle.loads(Path(stretches[of_stretch].names).read_bytes())
-            content = [
-                (offsets[run], octets[places[run] : places[run + 1]]) for run in range(which[k], which[k + 1])
-            ]
-            _write(folder, names[of_stretch][of_stream], content)
+        for file, (begin, end) in zip(file_of[marks[a:b]].tolist(), pairwise(which), strict=True):
+            content = [(offsets[run], octets[places[run] : places[run + 1]]) for run in range(begin, end)]
+            _write(files[file], content)
         a = b
 
 
-def _write(folder: Path, name: str, content: Sequence[tuple[int, memoryview]]) -> None:
-    with failing_as(folder / name):
-        handle = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+def _write(path: str, content: Sequence[tuple[int, memoryview]]) -> None:
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             for offset, octets in content:
                 while octets:
@@ -279,6 +285,8 @@ def _write(folder: Path, name: str, content: Sequence[tuple[int, memoryview]]) -
                     octets, offset = octets[count:], offset + count
         finally:
             os.close(handle)
+    except OSError as error:
+        raise failed(path, error) from error
 
 
 def finish(laid: Laid, answers: Sequence[Sequence[Answer]], rules: Rules, outputs: Outputs) -> list[Partial]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from types import TracebackType
 from typing import Protocol
 
@@ -30,12 +31,20 @@ class OneWindow:
         return self._data
 
 
-class FreshWindows:
-    """Memory of its own for every window, for as long as anything uses it."""
+class LentWindows:
+    """Memory of its own for every window, for as long as anything uses it; then another window's."""
+
+    def __init__(self) -> None:
+        self._free: list[NDArray[np.uint8]] = []
 
     def take(self, octets: int) -> NDArray[np.uint8]:
         """Memory of that many octets."""
-        return np.empty(octets, np.uint8)
+        piece = self._free.pop() if self._free else None
+        if piece is None or len(piece) < octets:
+            piece = np.empty(octets, np.uint8)
+        lent = np.frombuffer(memoryview(piece), np.uint8, octets)  # not a view of the piece: views are views of it
+        weakref.finalize(lent, self._free.append, piece).atexit = False
+        return lent
 
 
 class _Spare(threading.local):

@@ -111,11 +111,12 @@ def _guess(data: Octets, begin: int, limit: int, size: int, lanes: int, framing:
     found = _alike(data, begin, size, targets, framing)
     if len(found) < LIKE_ENOUGH * len(targets):
         found = _searched(data, size, targets, framing)
-    return np.unique(np.concatenate([[begin], found[found < limit]]))
+    guesses = np.concatenate([[begin], found[found < limit]])
+    return guesses[np.concatenate([[True], guesses[1:] > guesses[:-1]])]
 
 
 def _alike(data: Octets, begin: int, size: int, targets: Positions, framing: Framing) -> Positions:
-    """For most of ``targets`` the next boundary of a record that is much like the one at ``begin``."""
+    """For most of ``targets`` the next boundary of a record that is much like the one at ``begin``, in their order."""
     pattern, skip = framing.likeness(data, begin)
     search, octets = pattern.search, data.data
     matches = [search(octets, at, at + GUESS_REACH) for at in (targets + skip).tolist()]
@@ -124,7 +125,7 @@ def _alike(data: Octets, begin: int, size: int, targets: Positions, framing: Fra
 
 
 def _searched(data: Octets, size: int, targets: Positions, framing: Framing) -> Positions:
-    """For most of ``targets`` the next position where a chain of records may begin."""
+    """For most of ``targets`` the next position where a chain of records may begin, in their order."""
     found = np.full(len(targets), -1, dtype=np.int64)
     open_lanes = np.arange(len(targets))
     for reach in range(0, GUESS_REACH, GUESS_STRIDE):

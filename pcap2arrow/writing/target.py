@@ -75,9 +75,12 @@ def failing_as(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ExportError(
-            f"{os.fspath(path)}: {os.strerror(error.errno) if error.errno else error}"
-        ) from error
+        raise failed(path, error) from error
+
+
+def failed(path: str | os.PathLike[str], error: OSError) -> ExportError:
+    """What the system says of a file that is written, as an error that names the file."""
+    return ExportError(f"{os.fspath(path)}: {os.strerror(error.errno) if error.errno else error}")
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def questions(crowd: Crowd, left: pl.DataFrame, asked: NDArray[np.void]) -> Ques
     order = np.lexsort((asked["at"], asked["part"]))
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    return Questions(crowd, left, asked[order], place)
+    return Questions(crowd, left, asked.take(order), place)
 
 
 def written(bucket: Bucket) -> NDArray[np.void]:
@@ -122,7 +122,7 @@ def to_be_written(assembly: Assembly, part: NDArray[np.uint32], at: NDArray[np.u
     found["part"], found["at"] = part, at
     found["skipped"], found["length"] = assembly.skipped, assembly.end - assembly.start
     found["stream"], found["offset"] = assembly.stream, assembly.start
-    return found[np.argsort(found["part"], kind="stable")]
+    return found.take(np.argsort(part, kind="stable"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -424,11 +424,11 @@ def _kept(
         flag = pl.lit(False) if chosen is None else pl.Series(chosen)
         packets = packets.with_columns(flag.alias(CHOSEN), pl.lit(None, pl.UInt64).alias(OF_FRAGMENTS))
     if reading.fragments is not None and is_raw and packets["frag_key"].null_count() < len(packets):
-        held = packets.filter(reading.held)
-        if len(held):
+        rows = packets.select(reading.held.arg_true()).to_series()
+        if len(rows):
+            held = packets[rows]
             if placed is not None:
-                rows = packets.select(reading.held.arg_true()).to_series().to_numpy()
-                held = held.with_columns(_rows(placed.rows(rows), _OCTETS, reading))
+                held = held.with_columns(_rows(placed.rows(rows.to_numpy()), _OCTETS, reading))
             reading.fragments.add(ordered(held, number, [*reading.fragments.reads, *flags]))
         meant.append(~is_fragment())
     if reading.where is not None and (reading.flagged or is_raw):

@@ -62,10 +62,10 @@ class Slice:
 
         They count for as long as they are used.
         """
-        from pcap2arrow.savefile.memory import FreshWindows
+        from pcap2arrow.savefile.memory import LentWindows
 
         assert isinstance(self.reader, FileReader)
-        return self.reader.windows(self._within(wanted), FreshWindows())
+        return self.reader.windows(self._within(wanted), LentWindows())
 
     def chosen(self, wanted: Wanted) -> Iterator[Chosen]:
         """Which of the packets of the files that are read are wanted, and lie in the range; in batches."""
