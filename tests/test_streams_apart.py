@@ -19,8 +19,7 @@ from queries.streams.rules import Rules
 from tests import tcp
 from tests.conftest import CorpusCapture
 from tests.test_fragments import _cut as in_fragments
-from tests.test_streams_grouping import TINY
-from tests.test_streams_tcpflow import random_frames
+from tests.test_streams_tcpflow import TINY, random_frames
 
 
 def _outcome(sources: Sequence[Path], folder: Path, *, at_once: bool, **settings: Any) -> list[object]:
@@ -52,11 +51,16 @@ def _compare(sources: Sequence[Path], folder: Path, **settings: Any) -> list[obj
     return apart
 
 
+@pytest.mark.parametrize("as_tcpflow", [False, True], ids=["ours", "compatible"])
 @pytest.mark.parametrize("seed", range(4))
-def test_random_flows(seed: int, tmp_path: Path) -> None:
+def test_random_flows(seed: int, as_tcpflow: bool, tmp_path: Path) -> None:
+    """For tcpflow what becomes of a flow depends on how many streams of others, in other buckets, ended meanwhile."""
     tcp.write(tmp_path / "random.pcap", random_frames(seed))
     rules = Rules(
-        overlap=("last", "first")[seed % 2], limit=(None, 7, 0)[seed % 3], skip=(1 << 24, 10)[seed == 1]
+        overlap=("last", "first")[seed % 2],
+        limit=(None, 7, 0)[seed % 3],
+        skip=(1 << 24, 10)[seed == 1],
+        as_tcpflow=as_tcpflow,
     )
     template = Template("%N-%A") if seed == 3 else None
     found = _compare([tmp_path / "random.pcap"], tmp_path / "1", rules=rules, template=template, sizes=TINY)
@@ -108,7 +112,10 @@ def _compare_captures(chosen: Sequence[CorpusCapture], folder: Path) -> int:
         files += len(_compare([capture.path], folder / str(number))[0])  # type: ignore[arg-type]
         shutil.rmtree(folder / str(number))
     pcap2arrow.convert([capture.path for capture in chosen], folder / "dataset")
-    _compare([folder / "dataset"], folder / "of dataset", workers=2)
+    for as_tcpflow in (False, True):
+        rules = Rules(as_tcpflow=as_tcpflow)
+        _compare([folder / "dataset"], folder / f"of dataset, {as_tcpflow}", rules=rules, workers=2)
+        shutil.rmtree(folder / f"of dataset, {as_tcpflow}")
     return files
 
 

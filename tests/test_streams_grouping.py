@@ -16,16 +16,13 @@ import pytest
 from distributed import LocalCluster
 
 import pcap2arrow
-from jobs.streams.api import TABLES, Sizes, write_streams
+from jobs.streams.api import TABLES, write_streams
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import compile_filter
 from queries.streams.naming import Template
 from queries.streams.rules import Rules
 from tests import commands, http_streams, tcp
-from tests.test_streams_tcpflow import random_frames
-
-TINY = Sizes(task=1 << 14, bucket=1 << 12, memory=1 << 15, most_buckets=5)
-"""So small that everything is parted, spilled and parted again."""
+from tests.test_streams_tcpflow import TINY, random_frames
 
 _HEADER = 24
 _START = 1_700_000_000

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from jobs.streams.api import write_streams
+from jobs.streams.api import Sizes, write_streams
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import compile_filter
 from queries.streams.rules import Rules
@@ -28,6 +28,9 @@ EXCEPTIONS = {
 }
 """Captures of which tcpflow's files differ, and why."""
 
+TINY = Sizes(task=1 << 14, bucket=1 << 12, memory=1 << 15, most_buckets=5)
+"""So small that everything is parted, spilled and parted again."""
+
 
 def _rules(options: str, **more: bool) -> Rules:
     words = options.split()
@@ -35,9 +38,12 @@ def _rules(options: str, **more: bool) -> Rules:
     return Rules(**numbers, **more)  # type: ignore[arg-type]
 
 
-def _ours(capture: Path, folder: Path, rules: Rules, expression: str = "") -> dict[str, bytes]:
+def _ours(
+    capture: Path, folder: Path, rules: Rules, expression: str = "", *, is_parted: bool = False
+) -> dict[str, bytes]:
     chosen = compile_filter(expression) if expression else None
-    write_streams([capture], rules=rules, folder=str(folder), chosen=chosen)
+    sizes = TINY if is_parted else Sizes()
+    write_streams([capture], rules=rules, folder=str(folder), chosen=chosen, sizes=sizes)
     return tcpflow.contents(folder)
 
 
@@ -134,8 +140,10 @@ def _compare_random_flows(seed: int, tool: str, folder: Path) -> None:
     options = ("", "-m 10", "-b 7", "-b 0")[seed % 4]
     tcp.write(folder / "random.pcap", random_frames(seed))
     theirs = tcpflow.files(tool, folder / "random.pcap", folder / "theirs", *options.split())
-    ours = _ours(folder / "random.pcap", folder / "ours", _rules(options, as_tcpflow=True))
-    assert ours == theirs
+    for is_parted in (False, True):
+        rules = _rules(options, as_tcpflow=True)
+        ours = _ours(folder / "random.pcap", folder / f"ours-{is_parted}", rules, is_parted=is_parted)
+        assert ours == theirs
     assert len(ours) > 50
 
 
@@ -150,8 +158,29 @@ def test_more_random_flows(seed: int, tool: Tool, tmp_path: Path) -> None:
     _compare_random_flows(seed, tool("tcpflow"), tmp_path)
 
 
+def _after_others(others: int) -> list[bytes]:
+    """Frames of a connection of which a segment comes again when so many others, that are regular, have ended."""
+    whole = tcp.segments("S:@9 abc@10 F:@13")
+    between = [
+        replace(each, source=("10.0.0.3", port)).frame()
+        for port in range(1, others + 1)
+        for each in tcp.segments(f"S:@{port} data@{port + 1} F:@{port + 5}")
+    ]
+    return [*(each.frame() for each in whole), *between, whole[1].frame(), tcp.segments("new@50")[0].frame()]
+
+
+@pytest.mark.parametrize("others", [1, 99, 100, 101, 102, 103, 250])
+def test_what_comes_again_late(others: int, tool: Tool, tmp_path: Path) -> None:
+    """tcpflow counts the streams of all flows that end, whatever bucket they are in."""
+    tcp.write(tmp_path / "late.pcap", _after_others(others))
+    theirs = tcpflow.files(tool("tcpflow"), tmp_path / "late.pcap", tmp_path / "theirs")
+    for is_parted in (False, True):
+        folder = tmp_path / f"ours-{is_parted}"
+        assert _ours(tmp_path / "late.pcap", folder, Rules(as_tcpflow=True), is_parted=is_parted) == theirs
+
+
 def _compare_corpus(captures: list[CorpusCapture], options: str, tool: str, folder: Path) -> tuple[int, int]:
-    """Compare the files of captures; how many captures and files that were."""
+    """Compare the files of captures, every second one in many buckets; how many captures and files that were."""
     compared = files = 0
     different: dict[str, list[str]] = {}
     for number, capture in enumerate(captures):
@@ -159,7 +188,8 @@ def _compare_corpus(captures: list[CorpusCapture], options: str, tool: str, fold
         if theirs is None:
             continue
         try:
-            ours = _ours(capture.path, folder / str(number), _rules(options, as_tcpflow=True), UNPADDED)
+            rules = _rules(options, as_tcpflow=True)
+            ours = _ours(capture.path, folder / str(number), rules, UNPADDED, is_parted=number % 2 == 1)
         except FilterError:
             ours = {}  # of a link type on which the expression means nothing
         compared, files = compared + 1, files + len(theirs)

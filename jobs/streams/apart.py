@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from jobs.streams.tasks import SHARE, Outputs, write_bucket
 from pcap2arrow.writing.target import failed, failing_as
-from queries.streams.apart import ASKED, WRITTEN, Questions, Records, follow_apart, written
+from queries.streams.apart import ASKED, WRITTEN, Questions, Records, bucket_of_left, follow_apart, written
 from queries.streams.bucket import Bucket
 from queries.streams.long import LongBucket
 from queries.streams.octets import Source, Taken
@@ -110,7 +110,7 @@ def lay_out(
     found = []
     for number, some in enumerate(parted_again_apart(pieces, schema, path, most)):
         stem = f"{name}-{number}"
-        if memory(some) <= most:
+        if memory(some) <= most or rules.as_tcpflow:
             found.append(_lay_out(stem, some, schema, rules, outputs))
             continue
         rows = max(most // SHARE // ROW, 1)
@@ -209,7 +209,7 @@ def hand_out(
 def _files(
     to_write: Sequence[NDArray[np.void]], stretches: Sequence[Stretch], folder: str | None
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """Where octets of each stretch are written: for each the number of a file, and the files; those of each in a row."""
+    """The number of the file that each octets to write are for, those of a file in a row; and the files."""
     number, files = [np.empty(0, np.int64)], list[str]()
     for writes, stretch in zip(to_write, stretches, strict=True):
         if len(writes):
@@ -289,22 +289,23 @@ def _write(path: str, content: Sequence[tuple[int, memoryview]]) -> None:
         raise failed(path, error) from error
 
 
-def finish(laid: Laid, answers: Sequence[Sequence[Answer]], rules: Rules, outputs: Outputs) -> list[Partial]:
-    """The last round: what octets say of a bucket's streams, and the streams of flows that were left.
+Answered = tuple[Laid, Sequence[Sequence[Answer]]]
+"""A bucket's streams, and the answers for each of its stretches."""
 
-    There are answers for each stretch.
-    """
-    conflicts: set[int] = set()
-    left = None
-    for stretch, some in zip(laid.stretches, answers, strict=True):
-        questions: Questions = pickle.loads(Path(stretch.questions).read_bytes())
-        data = _read_answers(some)
-        conflicts.update(questions.conflicts(data).tolist())
-        left = questions.left_bucket(data, rules) or left
-    found = [replace(laid.partial, conflicts=len(conflicts), contradictory=tuple(sorted(conflicts)))]
-    if left is not None:
-        found.append(write_bucket(f"{laid.name}-left", left, outputs))
-    return found
+
+def finish(name: str, answered: Sequence[Answered], rules: Rules, outputs: Outputs) -> list[Partial]:
+    """The last round: what octets say of streams of some buckets, and the streams of flows that were left there."""
+    found, left = [], []
+    for laid, answers in answered:
+        conflicts: set[int] = set()
+        for stretch, some in zip(laid.stretches, answers, strict=True):
+            questions: Questions = pickle.loads(Path(stretch.questions).read_bytes())
+            data = _read_answers(some)
+            conflicts.update(questions.conflicts(data).tolist())
+            left.append((questions, questions.left_payload(data)))
+        found.append(replace(laid.partial, conflicts=len(conflicts), contradictory=tuple(sorted(conflicts))))
+    bucket = bucket_of_left(left, rules)
+    return found if bucket is None else [*found, write_bucket(f"{name}-left", bucket, outputs)]
 
 
 def _read_answers(answers: Sequence[Answer]) -> NDArray[np.uint8]:

@@ -113,7 +113,7 @@ class Job:
 
     def _can_be_apart(self, found: Sequence[Part]) -> bool:
         """Whether octets may be read once more, where headers tell that they are needed."""
-        all_are_needed = self.outputs.hashes or "octets" in self.outputs.tables or self.rules.as_tcpflow
+        all_are_needed = self.outputs.hashes or "octets" in self.outputs.tables
         all_are_needed |= self.rules.gaps != "zero" or bool(self.outputs.contents)
         return not all_are_needed and all(part.source is not None or part.is_last for part in found)
 
@@ -172,7 +172,7 @@ class Job:
 
     def _parting(self, found: Sequence[Part], reading: Reading) -> Parting:
         """How flows are parted, so that no bucket takes more memory than it may."""
-        if self.rules.as_tcpflow or self.outputs.at_once:
+        if (self.rules.as_tcpflow and not reading.apart) or self.outputs.at_once:
             return Parting.into(1)
         expected = sum(part.rows for part in found) * ROW
         if not reading.apart:
@@ -231,12 +231,13 @@ class Job:
             for answer in several:
                 answers[answer.stretch].append(answer)
         of_stretch = iter(answers)
+        answered = [(each, [next(of_stretch) for _ in each.stretches]) for each in laid]
+        together = (
+            [("all", answered)] if self.rules.as_tcpflow else [(each[0].name, [each]) for each in answered]
+        )
         last = [
-            NamedTask(
-                _bucket(each.name),
-                partial(finish, each, [next(of_stretch) for _ in each.stretches], self.rules, self.outputs),
-            )
-            for each in laid
+            NamedTask(_bucket(name), partial(finish, name, some, self.rules, self.outputs))
+            for name, some in together
         ]
         return [each for several in self._run("write", last) for each in several]
 

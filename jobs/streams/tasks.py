@@ -116,7 +116,7 @@ def _add(
     frame: pl.DataFrame, number: int, reading: Reading, rules: Rules, columns: tuple[str, ...], spill: Spill
 ) -> None:
     if reading.apart:
-        found = located(frame).with_columns(pl.lit(number, pl.UInt32).alias(PART)).select(columns)
+        found = located(frame, rules).with_columns(pl.lit(number, pl.UInt32).alias(PART)).select(columns)
         if len(found):
             spill.add_apart(found)
         return

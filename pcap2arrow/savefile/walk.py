@@ -111,8 +111,9 @@ def _guess(data: Octets, begin: int, limit: int, size: int, lanes: int, framing:
     found = _alike(data, begin, size, targets, framing)
     if len(found) < LIKE_ENOUGH * len(targets):
         found = _searched(data, size, targets, framing)
-    guesses = np.concatenate([[begin], found[found < limit]])
-    return guesses[np.concatenate([[True], guesses[1:] > guesses[:-1]])]
+    guesses: Positions = np.concatenate([[begin], found[found < limit]])
+    is_new: NDArray[np.bool_] = np.concatenate([[True], guesses[1:] > guesses[:-1]])
+    return guesses[is_new]
 
 
 def _alike(data: Octets, begin: int, size: int, targets: Positions, framing: Framing) -> Positions:

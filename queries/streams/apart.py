@@ -47,11 +47,13 @@ class Questions:
     """What is to be known of octets of a bucket: of segments that overlap, and of flows that were left (a frame).
 
     ``asked``, of type :data:`ASKED`, are those of a crowd, then those of the frame's rows, in the order in which they
-    are read, and ``place`` says which of them is which.
+    are read, and ``place`` says which of them is which.  ``ended`` has the places where the bucket's streams ended, if
+    that decides what becomes of other flows.
     """
 
     crowd: Crowd
     left: pl.DataFrame
+    ended: pl.DataFrame | None
     asked: NDArray[np.void]
     place: Ints
 
@@ -59,12 +61,9 @@ class Questions:
         """The streams that contradict themselves; ``octets`` are those asked for, one after another."""
         return self.crowd.conflicts(self._slices(octets).take(self.place[: len(self.crowd)]))
 
-    def left_bucket(self, octets: NDArray[np.uint8], rules: Rules) -> Bucket | None:
-        """The streams of the flows that were left, if there are any."""
-        if not len(self.left):
-            return None
-        payload = self._slices(octets).take(self.place[len(self.crowd) :])
-        return Bucket.of_table(self.left, payload, rules)
+    def left_payload(self, octets: NDArray[np.uint8]) -> Slices:
+        """What the packets of the flows that were left carried."""
+        return self._slices(octets).take(self.place[len(self.crowd) :])
 
     def _slices(self, octets: NDArray[np.uint8]) -> Slices:
         ends = np.cumsum(self.asked["length"], dtype=np.int64)
@@ -82,7 +81,8 @@ def follow_apart(pieces: Sequence[Piece], schema: pl.Schema, rules: Rules) -> tu
     followed, left = follow_at_once(packets, rules, pair)
     assembly, crowd = lay_out(followed.writes, len(followed.streams), rules)
     bucket = Bucket(packets, followed, assembly, rules)
-    return bucket, _questions(packets, crowd, _left(packets, table, left))
+    ended = bucket.ended() if rules.as_tcpflow else None
+    return bucket, _questions(packets, crowd, _left(packets, table, left), ended)
 
 
 def _left(packets: Packets, table: pl.DataFrame, flows: Ints) -> pl.DataFrame:
@@ -92,21 +92,40 @@ def _left(packets: Packets, table: pl.DataFrame, flows: Ints) -> pl.DataFrame:
     return table[np.sort(rows)]
 
 
-def _questions(packets: Packets, crowd: Crowd, left: pl.DataFrame) -> Questions:
+def _questions(packets: Packets, crowd: Crowd, left: pl.DataFrame, ended: pl.DataFrame | None) -> Questions:
     asked = np.empty(len(crowd) + len(left), ASKED)
     rows = packets.order[crowd.row]
     for name, column in (("part", PART), ("at", AT), ("length", LENGTH)):
         asked[name][: len(crowd)] = packets.table[column].to_numpy()[rows]
         asked[name][len(crowd) :] = left[column].to_numpy()
-    return questions(crowd, left, asked)
+    return questions(crowd, left, asked, ended)
 
 
-def questions(crowd: Crowd, left: pl.DataFrame, asked: NDArray[np.void]) -> Questions:
+def questions(
+    crowd: Crowd, left: pl.DataFrame, asked: NDArray[np.void], ended: pl.DataFrame | None = None
+) -> Questions:
     """Questions, with what is asked of type :data:`ASKED`, in the order of those who ask."""
     order = np.lexsort((asked["at"], asked["part"]))
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    return Questions(crowd, left, asked.take(order), place)
+    return Questions(crowd, left, ended, asked.take(order), place)
+
+
+def bucket_of_left(left: Sequence[tuple[Questions, Slices]], rules: Rules) -> Bucket | None:
+    """The streams of flows that were left of some buckets, if there are any; with what their packets carried.
+
+    For tcpflow it takes all buckets: how many streams of others ended meanwhile decides what becomes of these.
+    """
+    some = [(questions.left, payload) for questions, payload in left if len(questions.left)]
+    if not some:
+        return None
+    ended = [questions.ended for questions, _ in left if questions.ended is not None]
+    return Bucket.of_table(
+        pl.concat([table for table, _ in some]),
+        Slices.concat([payload for _, payload in some]),
+        rules,
+        ended=pl.concat(ended) if ended else None,
+    )
 
 
 def written(bucket: Bucket) -> NDArray[np.void]:

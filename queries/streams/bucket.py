@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from queries.filters.machine.frames import Slices
 from queries.streams import files, naming, tables
 from queries.streams.assembly import Assembly, assemble
-from queries.streams.follow import Followed, follow
-from queries.streams.packets import PLACE, TURN, Packets, grouped, in_order, sorted_by_order
+from queries.streams.follow import NOWHERE, Followed, follow
+from queries.streams.packets import PLACE, TURN, Packets, grouped, in_order, rows_before, sorted_by_order
 from queries.streams.rules import Rules
 from queries.streams.spill import Piece, read_pieces
 
@@ -46,13 +46,16 @@ class Bucket:
         return cls.of_table(*read_pieces(pieces, schema), rules)
 
     @classmethod
-    def of_table(cls, table: pl.DataFrame, payload: Slices, rules: Rules) -> Bucket:
-        """Of a frame of segments and what these carried."""
-        return cls._of(grouped(*sorted_by_order(table, payload)), rules)
+    def of_table(
+        cls, table: pl.DataFrame, payload: Slices, rules: Rules, *, ended: pl.DataFrame | None = None
+    ) -> Bucket:
+        """Of a frame of segments and what these carried; ``ended`` has the places where streams ended elsewhere."""
+        packets = grouped(*sorted_by_order(table, payload))
+        return cls._of(packets, rules, *([] if ended is None else [rows_before(packets.table, ended)]))
 
     @classmethod
-    def _of(cls, packets: Packets, rules: Rules) -> Bucket:
-        followed = follow(packets, rules)
+    def _of(cls, packets: Packets, rules: Rules, ended: NDArray[np.int64] = NOWHERE) -> Bucket:
+        followed = follow(packets, rules, ended=ended)
         return cls(packets, followed, assemble(packets, followed, rules), rules)
 
     @classmethod
@@ -70,6 +73,12 @@ class Bucket:
         kept = np.ones(len(table), np.bool_)
         kept[whole.packets.order[rows]] = False
         return cls.of([table.filter(kept)], rules)
+
+    def ended(self) -> pl.DataFrame:
+        """The places of the packets that closed streams in the order of the whole."""
+        closing = self.followed.streams.closing
+        rows = self.packets.order[closing[closing >= 0]]
+        return self.packets.table.select(TURN, PLACE, "frame_number")[rows]
 
     def opened(self) -> NDArray[np.int64]:
         """The streams that have a file, in the order in which their first octets came."""

@@ -22,6 +22,8 @@ Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _NEVER = np.iinfo(np.int64).max
+NOWHERE = np.empty(0, np.int64)
+"""No packets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,16 @@ class Followed:
     ignored: Ints
 
 
-def follow(packets: Packets, rules: Rules, *, one_by_one: bool = False) -> Followed:
-    """Find the streams of all flows, and what belongs to them; ``one_by_one`` takes the slow way for all of them."""
+def follow(packets: Packets, rules: Rules, *, one_by_one: bool = False, ended: Ints = NOWHERE) -> Followed:
+    """Find the streams of all flows, and what belongs to them; ``one_by_one`` takes the slow way for all of them.
+
+    ``ended`` is how many packets come before the end of each stream that is elsewhere, ascending: tcpflow counts these.
+    """
     plain = _Plain(packets, rules)
     odd = plain.odd_flows()
     plain.leave(odd | one_by_one)
     streams, writes = plain.streams(), plain.writes()
-    tracker = _tracked(packets, rules, plain.left, plain.closing)
+    tracker = _tracked(packets, rules, plain.left, plain.closing, ended)
     if tracker.tracks:
         more_streams, more_writes = streams_of(tracker.tracks, len(streams))
         streams, writes = joined(streams, more_streams), joined(writes, more_writes)
@@ -353,8 +358,8 @@ def _new_octets(flow: Ints, start: Ints, length: Ints) -> Ints:
     return added
 
 
-def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints) -> RowTracker:
-    """Follow flows packet by packet; ``closing`` tells where others closed, which tcpflow takes into account."""
+def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints, ended: Ints) -> RowTracker:
+    """Follow flows packet by packet; ``closing`` and ``ended`` tell where others closed: tcpflow counts these."""
     if not len(flows):
         return RowTracker(packets, rules)
     rows = np.concatenate([np.arange(packets.bounds[flow], packets.bounds[flow + 1]) for flow in flows])
@@ -365,7 +370,7 @@ def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints) -> RowT
         return tracker
     closed = closing.copy()
     closed[flows] = _NEVER
-    saved = np.sort(packets.order[closed[closed != _NEVER]])
+    saved = np.sort(np.concatenate([packets.order[closed[closed != _NEVER]], ended - 1]))
     tracker = RowTracker(packets, rules, saves=lambda row: int(np.searchsorted(saved, packets.order[row])))
     turn = np.argsort(packets.order[rows])
     tracker.follow(rows[turn], of_flow[turn])

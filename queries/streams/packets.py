@@ -113,14 +113,18 @@ def segments(packets: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     )
 
 
-def located(packets: pl.DataFrame) -> pl.DataFrame:
+def located(packets: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     """The same of packets whose octets are apart: :data:`LENGTH` of them, at :data:`AT`.
 
     They have no ``rest``, but :data:`HEADER_LEN`: of headers that are cut it has to be known.
     """
-    whole = pl.col(HEADER_LEN).is_null() | (
-        pl.col(HEADER_LEN).cast(pl.Int64) - pl.col("transport_offset") >= _TCP_HEADER
-    )
+    header_len = pl.col(HEADER_LEN).cast(pl.Int64)
+    if rules.as_tcpflow:
+        seen = pl.col("filter_len").cast(pl.Int64)
+        length = pl.min_horizontal(LENGTH, (seen - header_len).clip(0)).cast(pl.UInt32)
+        packets = packets.with_columns(length.alias(LENGTH))
+        header_len = pl.when(header_len > seen).then(seen).otherwise(header_len)
+    whole = header_len.is_null() | (header_len - pl.col("transport_offset") >= _TCP_HEADER)
     return packets.filter(whole).drop(
         HEADER_LEN, "ip_proto", "l4_proto", "filter_len", "transport_offset", "caplen", strict=False
     )
@@ -141,6 +145,15 @@ def order_of(table: pl.DataFrame) -> NDArray[np.int64] | None:
     if (later | (same_turn & same_place & (frame[1:] > frame[:-1]))).all():
         return None
     return np.lexsort((frame, place, turn))
+
+
+def rows_before(table: pl.DataFrame, others: pl.DataFrame) -> NDArray[np.int64]:
+    """How many rows of a frame in the order of the whole come before each of some others, ascending."""
+    together = [np.concatenate([table[name], others[name]]) for name in ("frame_number", PLACE, TURN)]
+    order: NDArray[np.int64] = np.lexsort(together)
+    is_row = order < len(table)
+    found: NDArray[np.int64] = np.cumsum(is_row, dtype=np.int64)[~is_row]
+    return found
 
 
 def least_of(table: pl.DataFrame) -> tuple[int, int, int]:

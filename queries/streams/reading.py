@@ -277,6 +277,8 @@ def _apart(
     columns = [name for name in reading.columns if name != "rest"]
     found = _numbers(read, [*columns, "irregular"], reading, with_fragments=with_fragments)
     doubtful = pl.col("irregular") & (pl.col("payload_len") == 0) & ~pl.col(_HELD)
+    if "filter_len" in columns:
+        doubtful |= pl.col("filter_len") < pl.col("caplen")
     found = found.with_columns(doubtful.fill_null(False).alias(_DOUBTFUL))
     headers = _of_rows(read, "header", found.filter(pl.col(_HELD) | pl.col(_DOUBTFUL)))
     if with_fragments:
