@@ -16,13 +16,15 @@ from pathlib import Path
 import pytest
 
 import pcap2arrow
+from jobs.streams.api import write_streams
 from jobs.tcpflow.arguments import read_arguments
 from jobs.tcpflow.run import run
 from pcap2arrow.errors import FilterError, UsageError
+from queries.streams.rules import SKIP, Rules
 from tests import commands, tcp
 from tests.conftest import CorpusCapture
 from tests.oracles import tcpflow
-from tests.test_streams_tcpflow import EXCEPTIONS, UNPADDED, random_frames
+from tests.test_streams_tcpflow import EXCEPTIONS, TINY, UNPADDED, random_frames
 
 Tool = Callable[[str], str]
 
@@ -282,18 +284,26 @@ def test_files_that_are_there_are_counted(capture: Path, tmp_path: Path, tool: T
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_reports_of_random_flows(seed: int, tmp_path: Path, tool: Tool) -> None:
-    tcp.write(tmp_path / "random.pcap", random_frames(seed))
+def test_reports_of_random_flows(
+    seed: int, tmp_path: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture = tmp_path / "random.pcap"
+    tcp.write(capture, random_frames(seed))
     options = ([], ["-m", "10"], ["-b", "7"], [])[seed]
-    _both(tool("tcpflow"), ["-r", str(tmp_path / "random.pcap"), "-o", "out", *options], tmp_path)
-    theirs, ours = (
-        _without_md5(tcpflow.file_objects(tmp_path / name / "out" / "report.xml"))
-        for name in ("theirs", "ours")
-    )
-    assert ours == theirs
-    assert sum(ours.values()) > 90
-    counts = [tcpflow.counts(tmp_path / name / "out" / "report.xml") for name in ("theirs", "ours")]
-    assert counts[0] == counts[1]
+    _both(tool("tcpflow"), ["-r", str(capture), "-o", "out", *options], tmp_path)
+    (tmp_path / "parted").mkdir()
+    monkeypatch.chdir(tmp_path / "parted")
+    rules = Rules(skip=10 if seed == 1 else SKIP, limit=7 if seed == 2 else None, as_tcpflow=True)
+    write_streams([capture], rules=rules, folder="out", report="out/report.xml", workers=2, sizes=TINY)
+    theirs, ours, parted = (tmp_path / name / "out" / "report.xml" for name in ("theirs", "ours", "parted"))
+    assert _without_md5(tcpflow.file_objects(ours)) == _without_md5(tcpflow.file_objects(theirs))
+    assert sum(tcpflow.file_objects(ours).values()) > 90
+    assert tcpflow.counts(ours) == tcpflow.counts(theirs)
+    assert _without_usage(parted) == _without_usage(ours), "buckets make no difference, in order neither"
+
+
+def _without_usage(report: Path) -> str:
+    return report.read_text().partition("<rusage>")[0]
 
 
 def _compare_reports(captures: list[CorpusCapture], tool: str, folder: Path, least: int) -> None:

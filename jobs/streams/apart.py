@@ -165,6 +165,7 @@ def _describe(
         named = pl.DataFrame({"stream": list(numbers), "name": list(numbers.values())}, _NAMES).sort("stream")
         named.write_ipc(f"{stem}.names")
         _make_empty_ones(bucket, numbers, outputs.folder)
+    outputs.report_of(bucket, given, stem)
     return write_partial(bucket, stem, outputs.tables, given=given, segments=segments)
 
 

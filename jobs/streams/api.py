@@ -76,6 +76,7 @@ def write_streams(
     limits: Limits = USUAL_LIMITS,
     tell_dashboard: Callable[[str], object] | None = None,
     temporary: str | None = None,
+    report: str | None = None,
     watch: Watcher = lambda progress: None,
     sizes: Sizes = Sizes(),
 ) -> StreamsReport:
@@ -89,6 +90,7 @@ def write_streams(
     ``with_http`` writes the bodies of HTTP messages beside streams, and the table ``http``; ``function`` puts what a
     function that it names as ``module:function`` says of each stream into the column ``result``.  With either of them
     and another template than the default, where names have to wait for all streams, all is done at once, in memory.
+    ``report`` is the file for tcpflow's report, of streams that have their usual names.
 
     Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources and targets.
     """
@@ -117,7 +119,7 @@ def write_streams(
         from queries.streams.naming import Template
 
         template = template or Template()
-        outputs = Outputs(made, folder, wanted, template, hashes, contents)
+        outputs = Outputs(made, folder, wanted, template, hashes, contents, report)
         job = Job(
             found_by_all(sources, scheduler),
             rules,

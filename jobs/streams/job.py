@@ -98,6 +98,10 @@ class Job:
         partials = put_together(sorted(buckets.items()), parts_)
         if partials and (self.outputs.tables or not self.outputs.final):
             self._finish(Whole(partials), tables)
+        if self.outputs.report is not None:
+            from jobs.streams.report import write_report_of_buckets
+
+            write_report_of_buckets(self.outputs.report, partials)
         return _report(partials, (*warnings, *self._warnings(partials)), errors)
 
     def _warnings(self, partials: Sequence[Partial]) -> Iterator[str]:
@@ -119,6 +123,8 @@ class Job:
 
     def _columns(self) -> tuple[str, ...]:
         needed = ("time", *self.outputs.template.columns)
+        if self.outputs.report is not None:
+            needed = (*needed, "eth_src", "eth_dst", "frame_len")
         left_out = {"frame_len", *NAMING} - set(needed)
         if not self.rules.as_tcpflow:
             left_out |= {"filter_len", "ip_proto"}
@@ -127,7 +133,8 @@ class Job:
     def _schema(self, *, apart: bool) -> pl.Schema:
         """Columns of segments, without what they carried."""
         empty = polars_schema().to_frame()
-        schema = segments(ordered(empty, 0, self._columns()), self.rules).drop("caplen", PAYLOAD).schema
+        unused = PAYLOAD if self.outputs.report is not None else ("caplen", PAYLOAD)
+        schema = segments(ordered(empty, 0, self._columns()), self.rules).drop(unused).schema
         more = {LENGTH: pl.UInt32(), PART: pl.UInt32(), AT: pl.UInt64()} if apart else {}
         return pl.Schema({**schema, **more})
 

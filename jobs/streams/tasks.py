@@ -44,8 +44,9 @@ SHARE = 4
 class Outputs:
     """What is made of streams: files in ``folder``, the tables that are named, hashes; ``temporary`` is for the rest.
 
-    ``contents`` are looked for in them.  Where names have to wait for all streams (``final`` is False), files have
-    numbers for the time being; where what is looked for needs them, all streams are put together ``at_once``.
+    ``contents`` are looked for in them.  ``report`` is where tcpflow's report goes, if it is wanted.  Where names have
+    to wait for all streams (``final`` is False), files have numbers for the time being; where what is looked for needs
+    them, all streams are put together ``at_once``.
     """
 
     temporary: str
@@ -54,6 +55,7 @@ class Outputs:
     template: Template
     hashes: bool
     contents: Contents
+    report: str | None
 
     @property
     def final(self) -> bool:
@@ -72,6 +74,14 @@ class Outputs:
     def numbers(self, name: str, bucket: Bucket, given: Mapping[int, str] | None) -> Mapping[int, str]:
         """What files of a bucket's streams are called for the time being, unless names are ``given``."""
         return given or {each: self.number(name, each) for each in bucket.opened().tolist()}
+
+    def report_of(self, bucket: Bucket, given: Mapping[int, str] | None, stem: str) -> None:
+        """Write what the report says of a bucket's streams, whose names these are, if it is wanted."""
+        if self.report is not None:
+            from jobs.streams.report import write_objects
+
+            assert given is not None
+            write_objects(bucket, given, self.folder, stem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +186,7 @@ def write_bucket(name: str, bucket: Bucket, outputs: Outputs) -> Partial:
         made, warnings = outputs.contents.look_into(bucket, given, streams, outputs.folder)
     stem = str(Path(outputs.temporary, name))
     found = write_partial(bucket, stem, outputs.tables, given=given, digests=digests, made=made)
+    outputs.report_of(bucket, given, stem)
     return replace(found, warnings=warnings)
 
 

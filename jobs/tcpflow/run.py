@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from jobs.tcpflow.arguments import LIVE, Arguments
 from pcap2arrow.errors import ExportError, UsageError
+from pcap2arrow.savefile.source import STANDARD_INPUT
 
 if TYPE_CHECKING:
     from queries.filters.compiled import Filter
     from queries.streams.bucket import Bucket
     from queries.streams.dfxml import Findings
     from queries.streams.naming import Template
+    from queries.streams.rules import Rules
 
 _REPORT = "report.xml"
 
@@ -60,6 +62,8 @@ def run(arguments: Arguments, *, write: Callable[[bytes], object]) -> Outcome:
     folder = Path(arguments.folder or ".")
     if arguments.storing or arguments.with_report:
         _make(folder)
+    if _is_usual(arguments, names, folder):
+        return _run_in_buckets(arguments, names, folder, rules, chosen)
     run = _Run(arguments, names, folder, function)
     if not arguments.following:
         run.store(None)
@@ -79,11 +83,52 @@ def run(arguments: Arguments, *, write: Callable[[bytes], object]) -> Outcome:
     return run.outcome
 
 
+def _report(arguments: Arguments, folder: Path) -> str:
+    """Where the report goes."""
+    return arguments.report or str(folder / _REPORT)
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror}") from error
+
+
+def _is_usual(arguments: Arguments, names: Template, folder: Path) -> bool:
+    """Whether streams become files in an empty folder, under the usual names, and nothing else is asked for."""
+    if not (arguments.following and arguments.storing and arguments.folder) or arguments.console:
+        return False
+    others = (
+        arguments.finishing,
+        arguments.scanners,
+        arguments.index,
+        arguments.captures,
+        arguments.unprocessed is not None,
+        STANDARD_INPUT in arguments.sources,
+    )
+    return names.is_of_flow and not any(others) and not any(folder.iterdir())
+
+
+def _run_in_buckets(
+    arguments: Arguments, names: Template, folder: Path, rules: Rules, chosen: Filter | None
+) -> Outcome:
+    """Do that bucket by bucket, so that memory does not grow with the captures."""
+    from jobs.sources import fitting_scheduler
+    from jobs.streams.api import write_streams
+
+    beside = folder.absolute().parent
+    found = write_streams(
+        arguments.sources,
+        rules=rules,
+        folder=str(folder),
+        template=names,
+        chosen=chosen,
+        report=_report(arguments, folder) if arguments.with_report else None,
+        scheduler=fitting_scheduler(arguments.sources, None),
+        temporary=str(beside) if os.access(beside, os.W_OK) else tempfile.gettempdir(),
+    )
+    return Outcome(found.errors)
 
 
 @dataclass(slots=True)
@@ -108,8 +153,8 @@ class _Run:
 
     def store(self, bucket: Bucket | None) -> None:
         """Write files and their report; what is printed is not stored."""
-        from pcap2arrow import __version__
-        from queries.streams.dfxml import Findings, report
+        from jobs.streams.report import shown, write_report
+        from queries.streams.dfxml import Findings
 
         arguments = self.arguments
         findings = Findings()
@@ -120,9 +165,9 @@ class _Run:
                 _write_index(bucket, self.names, self.folder)
             findings = self._findings(bucket)
         if arguments.with_report:
-            shown = {stream: str(self.folder / name) for stream, name in self.names.items()}
-            target = Path(arguments.report) if arguments.report else self.folder / _REPORT
-            _write_text(target, report(bucket, shown, findings, version=__version__, usage=_usage()))
+            write_report(
+                _report(arguments, self.folder), bucket, shown(self.names, str(self.folder)), findings
+            )
 
     def _findings(self, bucket: Bucket) -> Findings:
         """What scanners find in streams; bodies of HTTP become files."""
@@ -165,21 +210,6 @@ class _Run:
             from jobs.tcpflow.captures import write_others
 
             write_others(bucket, groups, chosen, arguments.unprocessed)
-
-
-def _usage() -> dict[str, object]:
-    """What this process took so far, under the names that tcpflow's report has: seconds, KiB, counts."""
-    found = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        "utime": f"{found.ru_utime:.6f}",
-        "stime": f"{found.ru_stime:.6f}",
-        "maxrss": found.ru_maxrss,
-        "minflt": found.ru_minflt,
-        "majflt": found.ru_majflt,
-        "nswap": found.ru_nswap,
-        "inblock": found.ru_inblock,
-        "oublock": found.ru_oublock,
-    }
 
 
 def _files(folder: Path) -> set[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from queries.merging import ORDER
 from queries.streams.naming import address_texts, mac_texts
 from queries.streams.packets import Packets
 
@@ -29,6 +30,7 @@ _HEAD = """<?xml version='1.0' encoding='UTF-8'?>
   </creator>
   <configuration>
 """
+_STEP, _AFTER = "step", "after"
 _FAMILIES = {4: 2, 6: 10}
 _SECOND = 10**9
 _SPACE = "http://afflib.org/tcpflow/"
@@ -58,27 +60,74 @@ class Findings:
     results: Mapping[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """File objects of streams: of those that closed, in the order in which they did, and of those that are open.
+
+    ``closed`` and ``open`` are frames of ``text``, with the columns that say where the closing, or the first packet is
+    in the order of the whole.  ``events`` has that, too, of packets that open and close files: ``step`` is 1 or -1.
+    """
+
+    closed: pl.DataFrame
+    open: pl.DataFrame
+    events: pl.DataFrame
+
+    @classmethod
+    def of(cls, bucket: Bucket, names: Mapping[int, str], findings: Findings) -> Objects:
+        """Those of a bucket; ``names`` are those of files."""
+        streams = bucket.followed.streams
+        texts = _file_objects(bucket, names, findings)
+        is_closed = streams.closing >= 0
+        return cls(
+            _in_order(bucket.packets, streams.closing[is_closed], texts.filter(is_closed)),
+            _in_order(bucket.packets, streams.first[~is_closed], texts.filter(~is_closed)),
+            _events(bucket),
+        )
+
+
+def _in_order(packets: Packets, rows: NDArray[np.int64], texts: pl.Series) -> pl.DataFrame:
+    """Texts in the order of the packets that have those rows."""
+    place = packets.order[rows]
+    order = np.argsort(place, kind="stable")
+    return packets.table.select(ORDER)[place[order]].with_columns(texts[order].alias("text"))
+
+
+def _events(bucket: Bucket) -> pl.DataFrame:
+    """A packet that closes a stream and opens another closes it first."""
+    packets, streams = bucket.packets, bucket.followed.streams
+    with_file = streams.opening >= 0
+    opening, closing = streams.opening[with_file], streams.closing[with_file]
+    closes = closing >= 0
+    rows: NDArray[np.int64] = np.concatenate([opening, closing[closes]])
+    step = np.repeat([1, -1], [len(opening), int(closes.sum())])
+    turn = np.concatenate([np.ones(len(opening), np.int8), 2 * (closing == opening)[closes].astype(np.int8)])
+    told = pl.Series(_STEP, step, pl.Int8), pl.Series(_AFTER, turn, pl.Int8)
+    return packets.table.select(ORDER)[packets.order[rows]].with_columns(told)
+
+
+def most_open(events: Sequence[pl.DataFrame]) -> int:
+    """How many streams had their file open at once."""
+    if not events:
+        return 0
+    open_ = np.cumsum(pl.concat(events).sort(*ORDER, _AFTER)[_STEP].to_numpy(), dtype=np.int64)
+    return int(open_.max(initial=0))
+
+
 def report(
-    bucket: Bucket | None,
-    names: Mapping[int, str],
-    findings: Findings,
+    texts: Iterable[pl.Series],
+    counts: Mapping[str, int],
     *,
     version: str,
     usage: Mapping[str, object] | None = None,
 ) -> Iterator[str]:
-    """The report, piece by piece: a file object per stream, in the order in which they closed.
+    """The report, piece by piece, of the texts of file objects and the counts of all that stand behind them.
 
-    ``names`` are those of files, ``usage`` is what the work took of the machine.
+    ``usage`` is what the work took of the machine.
     """
     yield _HEAD.format(program="pcap2arrow", version=escape(version))
-    if bucket is not None:
-        yield from _file_objects(bucket, names, findings)
+    for some in texts:
+        yield from some.to_list()
     yield "  </configuration>\n"
-    counts = {
-        "max_open_flows": 0 if bucket is None else _most_open(bucket),
-        "total_flows": 0 if bucket is None else len(bucket.followed.streams),
-        "total_packets": 0 if bucket is None else int(bucket.followed.streams.packets.sum()),
-    }
     yield from _elements(counts, "  ")
     if usage is not None:
         yield "  <rusage>\n"
@@ -91,32 +140,31 @@ def _elements(values: Mapping[str, object], indent: str) -> Iterator[str]:
     return (f"{indent}<{name}>{value}</{name}>\n" for name, value in values.items())
 
 
-def _most_open(bucket: Bucket) -> int:
-    """How many streams had their file open at once; a packet that closes one and opens another closes it first."""
-    packets, streams = bucket.packets, bucket.followed.streams
-    with_file = streams.opening >= 0
-    opens = packets.order[streams.opening[with_file]]
-    closing = streams.closing[with_file]
-    closes = packets.order[closing] + (closing == streams.opening[with_file])
-    opens, closes = np.sort(opens), np.sort(closes[closing >= 0])
-    open_ = np.arange(1, len(opens) + 1) - np.searchsorted(closes, opens, side="right")
-    return int(open_.max(initial=0))
+def _file_objects(bucket: Bucket, names: Mapping[int, str], findings: Findings) -> pl.Series:
+    """The text of a file object for each stream."""
+    streams = bucket.followed.streams
+    count = len(streams)
+    named, found = [""] * count, [""] * count
+    for stream, name in names.items():
+        named[stream] = f"      <filename>{_text(name)}</filename>\n"
+        found[stream] = "".join(_found(stream, findings))
+    is_named = np.array([bool(each) for each in named], np.bool_)
+    table = _attributes(bucket).with_columns(
+        pl.Series("named", named, pl.String),
+        pl.Series("found", found, pl.String),
+        pl.Series("size", np.where(is_named, streams.farthest, 0)),
+    )
+    words = [_word(name) for name in _ATTRIBUTES if name in table.columns]
+    parts = [
+        "    <fileobject>\n", pl.col("named"), "      <filesize>", pl.col("size"), "</filesize>\n      <tcpflow",
+        *words, " />\n", pl.col("found"), "    </fileobject>\n",
+    ]  # fmt: skip
+    return table.select(pl.concat_str([pl.lit(p) if isinstance(p, str) else p for p in parts])).to_series()
 
 
-def _file_objects(bucket: Bucket, names: Mapping[int, str], findings: Findings) -> Iterator[str]:
-    packets, streams = bucket.packets, bucket.followed.streams
-    attributes = list(_attributes(bucket))
-    turn = np.where(streams.closing >= 0, packets.order[streams.closing], len(packets))
-    for stream in np.argsort(turn, kind="stable").tolist():
-        name = names.get(stream)
-        named = f"      <filename>{_text(name)}</filename>\n" if name is not None else ""
-        size = int(streams.farthest[stream]) if name is not None else 0
-        words = " ".join(f"{key}={quoteattr(str(value))}" for key, value in attributes[stream].items())
-        sized = f"      <filesize>{size}</filesize>\n      <tcpflow {words} />\n"
-        yield f"    <fileobject>\n{named}{sized}"
-        if name is not None:
-            yield from _found(stream, findings)
-        yield "    </fileobject>\n"
+def _word(name: str) -> pl.Expr:
+    """An attribute, if there is anything to say: null says nothing."""
+    return pl.concat_str(pl.lit(f' {name}="'), pl.col(name), pl.lit('"')).fill_null("")
 
 
 def _found(stream: int, findings: Findings) -> Iterator[str]:
@@ -140,35 +188,57 @@ def _text(text: str) -> str:
     return escape(_NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
-def _attributes(bucket: Bucket) -> Iterator[dict[str, object]]:
-    """What is known of each stream, as attributes."""
+_ATTRIBUTES = (
+    "startime", "endtime", "mac_daddr", "mac_saddr", "family", "src_ipn", "dst_ipn", "srcport", "dstport", "packets",
+    "out_of_order_count", "violations", "len", "caplen",
+)  # fmt: skip
+"""What is told of each stream, in this order."""
+
+
+def _attributes(bucket: Bucket) -> pl.DataFrame:
+    """That, with null where nothing is told."""
     packets, streams = bucket.packets, bucket.followed.streams
     first = packets.table[packets.order[streams.first]]
     last = packets.table[packets.order[streams.last]]
     frame_len, caplen = (_sums(bucket, column) for column in ("frame_len", "caplen"))
-    columns = {
-        "startime": [_time(each) for each in first["time"].dt.epoch("ns").to_list()],
-        "endtime": [_time(each) for each in last["time"].dt.epoch("ns").to_list()],
-        "mac_daddr": mac_texts(first["eth_dst"]),
-        "mac_saddr": mac_texts(first["eth_src"]),
-        "family": [_FAMILIES[version] for version in first["ip_version"].to_list()],
-        "src_ipn": address_texts(first, "src"),
-        "dst_ipn": address_texts(first, "dst"),
-        "srcport": first["src_port"].to_list(),
-        "dstport": first["dst_port"].to_list(),
-        "packets": streams.packets.tolist(),
-    }
-    for number in range(len(streams)):
-        found: dict[str, object] = {
-            name: values[number] for name, values in columns.items() if values[number] != _NO_MAC
+    table = pl.DataFrame(
+        {
+            "startime": _times(first["time"]),
+            "endtime": _times(last["time"]),
+            "mac_daddr": pl.Series(mac_texts(first["eth_dst"]), dtype=pl.String),
+            "mac_saddr": pl.Series(mac_texts(first["eth_src"]), dtype=pl.String),
+            "family": first["ip_version"].replace_strict(_FAMILIES, return_dtype=pl.UInt8),
+            "src_ipn": pl.Series(address_texts(first, "src"), dtype=pl.String),
+            "dst_ipn": pl.Series(address_texts(first, "dst"), dtype=pl.String),
+            "srcport": first["src_port"],
+            "dstport": first["dst_port"],
+            "packets": streams.packets,
+            "out_of_order_count": streams.out_of_order,
+            "violations": streams.violations,
+            "len": frame_len,
+            "caplen": caplen,
         }
-        for name, count in (("out_of_order_count", streams.out_of_order), ("violations", streams.violations)):
-            if count[number]:
-                found[name] = int(count[number])
-        found["len"] = int(frame_len[number])
-        if caplen[number] != frame_len[number]:
-            found["caplen"] = int(caplen[number])
-        yield found
+    )
+
+    def unless(name: str, nothing: str | int | pl.Expr) -> pl.Expr:
+        return pl.when(pl.col(name) != nothing).then(name)
+
+    return table.with_columns(
+        unless("mac_daddr", pl.lit(_NO_MAC)),
+        unless("mac_saddr", pl.lit(_NO_MAC)),
+        unless("out_of_order_count", 0),
+        unless("violations", 0),
+        unless("caplen", pl.col("len")),
+    )
+
+
+def _times(times: pl.Series) -> pl.Series:
+    """Times with microseconds where there are any."""
+    nanoseconds = times.dt.epoch("ns").fill_null(0)
+    micros = nanoseconds % _SECOND // 1000
+    seconds = (nanoseconds // _SECOND * 1000).cast(pl.Datetime("ms"))
+    fraction = "." + micros.cast(pl.String).str.zfill(6)
+    return seconds.dt.to_string("%Y-%m-%dT%H:%M:%S") + fraction.zip_with(micros > 0, pl.Series([""])) + "Z"
 
 
 def _sums(bucket: Bucket, column: str) -> NDArray[np.int64]:
@@ -184,10 +254,3 @@ def _sums(bucket: Bucket, column: str) -> NDArray[np.int64]:
 def _in_rows(packets: Packets, column: str) -> NDArray[np.int64]:
     values: NDArray[np.int64] = packets.table[column].to_numpy()[packets.order].astype(np.int64)
     return values
-
-
-def _time(nanoseconds: int | None) -> str:
-    """A time with microseconds where there are any."""
-    seconds, rest = divmod(nanoseconds or 0, _SECOND)
-    fraction = f".{rest // 1000:06}" if rest // 1000 else ""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"

@@ -126,7 +126,7 @@ def located(packets: pl.DataFrame, rules: Rules) -> pl.DataFrame:
         header_len = pl.when(header_len > seen).then(seen).otherwise(header_len)
     whole = header_len.is_null() | (header_len - pl.col("transport_offset") >= _TCP_HEADER)
     return packets.filter(whole).drop(
-        HEADER_LEN, "ip_proto", "l4_proto", "filter_len", "transport_offset", "caplen", strict=False
+        HEADER_LEN, "ip_proto", "l4_proto", "filter_len", "transport_offset", strict=False
     )
 
 

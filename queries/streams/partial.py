@@ -62,6 +62,7 @@ class Partial:
     octets: int = 0
     missing: int = 0
     conflicts: int = 0
+    packets: int = 0
     gaps: int = 0
     contradictory: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -99,6 +100,7 @@ def write_partial(
         octets=int(bucket.assembly.octets.sum()),
         missing=missing,
         conflicts=int(bucket.assembly.conflict.sum()),
+        packets=int(bucket.followed.streams.packets.sum()),
         gaps=len(gaps) if missing > MANY else 0,
     )
     wanted = list(wanted)
