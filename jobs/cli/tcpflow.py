@@ -57,6 +57,7 @@ def command(words: tuple[str, ...]) -> int:
     pcap2arrow tcpflow -r capture.pcap -o streams -e http --map mymodule:entropy
     """
     from jobs.cli.output import complain, complain_of_text
+    from jobs.own_process import keep_memory
     from jobs.tcpflow.arguments import read_arguments
     from jobs.tcpflow.run import run
     from pcap2arrow.errors import FilterError, Pcap2ArrowError
@@ -68,6 +69,7 @@ def command(words: tuple[str, ...]) -> int:
         if not arguments.quiet:
             for warning in dict.fromkeys(arguments.warnings):
                 complain(warning)
+        keep_memory()
         outcome = run(arguments, write=sys.stdout.buffer.write)
         sys.stdout.buffer.flush()
     except FilterError as error:
