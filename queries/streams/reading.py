@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pcap2arrow.arrays import slices
 from pcap2arrow.conversion.packets import packet_rows
 from pcap2arrow.conversion.placed import Placed, Unit, place
 from pcap2arrow.dataset.api import is_dataset
@@ -410,6 +411,17 @@ def _all_columns(reading: Reading) -> list[str]:
     return list(dict.fromkeys([*reading.columns, *asked]))
 
 
+def _with_octets(packets: pl.DataFrame, placed: Placed, reading: Reading) -> pl.DataFrame:
+    """The packets of these records with all of their octets."""
+    if HEADER_LEN not in packets.columns:
+        return packets.with_columns(_rows(placed, _OCTETS, reading))
+    records = placed.records  # decoded already, but for the octets of headers
+    lengths = packets[HEADER_LEN].to_numpy().astype(np.int64)
+    header = pl.from_arrow(slices(records.data, records.packet, lengths))
+    assert isinstance(header, pl.Series)
+    return packets.with_columns(header.alias("header"))
+
+
 def _kept(
     packets: pl.DataFrame,
     chosen: NDArray[np.bool_] | None,
@@ -430,7 +442,7 @@ def _kept(
         if len(rows):
             held = packets[rows]
             if placed is not None:
-                held = held.with_columns(_rows(placed.rows(rows.to_numpy()), _OCTETS, reading))
+                held = _with_octets(held, placed.rows(rows.to_numpy()), reading)
             reading.fragments.add(ordered(held, number, [*reading.fragments.reads, *flags]))
         meant.append(~is_fragment())
     if reading.where is not None and (reading.flagged or is_raw):
