@@ -69,15 +69,18 @@ def keep_memory() -> None:
     """
     import ctypes
 
-    import pyarrow as pa
-
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
     for setting, value in ((_MMAP_THRESHOLD, _KEPT), (_TRIM_THRESHOLD, _KEPT), (_ARENA_MAX, 1)):
         mallopt(setting, value)
-    pa.set_memory_pool(pa.system_memory_pool())
+    if "pyarrow" in sys.modules:
+        import pyarrow as pa
+
+        pa.set_memory_pool(pa.system_memory_pool())
+    else:  # which takes longer to load than workers take to be started
+        os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
 
 
 def give_up_first() -> None:

@@ -22,6 +22,7 @@ from jobs.streams.tasks import SHARE, Outputs, write_bucket
 from pcap2arrow.writing.target import failed, failing_as
 from queries.streams.apart import ASKED, WRITTEN, Questions, Records, bucket_of_left, follow_apart, written
 from queries.streams.bucket import Bucket
+from queries.streams.files import opened_folder
 from queries.streams.long import LongBucket
 from queries.streams.octets import Source, Taken
 from queries.streams.packets import AT, LENGTH, PART, PAYLOAD, segments
@@ -171,9 +172,10 @@ def _describe(
 
 def _make_empty_ones(bucket: Bucket, names: Mapping[int, str], folder: str) -> None:
     """Files of streams of which no octet is kept."""
-    for stream in np.flatnonzero(bucket.assembly.octets == 0).tolist():
-        if stream in names:
-            _write(f"{folder}/{names[stream]}", ())
+    with opened_folder(folder) as where:
+        for stream in np.flatnonzero(bucket.assembly.octets == 0).tolist():
+            if stream in names:
+                _write(where, folder, names[stream], ())
 
 
 def hand_out(
@@ -191,7 +193,7 @@ def hand_out(
     if not len(writes) + len(looks):
         return ()
     of_look = np.repeat(np.arange(len(stretches)), [len(each) for each in asked])
-    file_of, files = _files(to_write, stretches, outputs.folder)
+    file_of, files = _files(to_write, stretches)
     at = np.concatenate([writes["at"], looks["at"]])
     ends = writes["skipped"].astype(np.int64) + writes["length"]
     answers: list[Answer] = []
@@ -201,14 +203,14 @@ def hand_out(
             middle = int(np.searchsorted(taken.rows, len(writes)))
             if middle:
                 rows = taken.rows[:middle]
-                _write_octets(taken, writes.take(rows), file_of[rows], files)
+                _write_octets(taken, writes.take(rows), file_of[rows], files, str(outputs.folder))
             rows = taken.rows[middle:] - len(writes)
             answers += _answer(taken, slice(middle, None), looks["length"][rows], of_look[rows], file, path)
     return tuple(answers)
 
 
 def _files(
-    to_write: Sequence[NDArray[np.void]], stretches: Sequence[Stretch], folder: str | None
+    to_write: Sequence[NDArray[np.void]], stretches: Sequence[Stretch]
 ) -> tuple[NDArray[np.int64], list[str]]:
     """The number of the file that each octets to write are for, those of a file in a row; and the files."""
     number, files = [np.empty(0, np.int64)], list[str]()
@@ -219,7 +221,7 @@ def _files(
             number.append(np.cumsum(opens) - 1 + len(files))
             known = pl.read_ipc(stretch.names)
             rows = known["stream"].to_numpy().searchsorted(stream[opens])
-            files += [f"{folder}/{name}" for name in known["name"].gather(rows).to_list()]
+            files += known["name"].gather(rows).to_list()
     return np.concatenate(number), files
 
 
@@ -248,7 +250,7 @@ def _answer(
 
 
 def _write_octets(
-    taken: Taken, writes: NDArray[np.void], file_of: NDArray[np.int64], files: Sequence[str]
+    taken: Taken, writes: NDArray[np.void], file_of: NDArray[np.int64], files: Sequence[str], folder: str
 ) -> None:
     """Write octets to the files of streams, those of each at once."""
     length, offset = writes["length"].astype(np.int64), writes["offset"].astype(np.int64)
@@ -270,15 +272,17 @@ def _write_octets(
         places = ends[np.append(runs, stop - first)].tolist()
         offsets, which = offset[first:stop][runs].tolist(), np.searchsorted(runs, marks[a:b] - first).tolist()
         which.append(len(runs))
-        for file, (begin, end) in zip(file_of[marks[a:b]].tolist(), pairwise(which), strict=True):
-            content = [(offsets[run], octets[places[run] : places[run + 1]]) for run in range(begin, end)]
-            _write(files[file], content)
+        with opened_folder(folder) as where:
+            for file, (begin, end) in zip(file_of[marks[a:b]].tolist(), pairwise(which), strict=True):
+                content = [(offsets[run], octets[places[run] : places[run + 1]]) for run in range(begin, end)]
+                _write(where, folder, files[file], content)
         a = b
 
 
-def _write(path: str, content: Sequence[tuple[int, memoryview]]) -> None:
+def _write(where: int, folder: str, name: str, content: Sequence[tuple[int, memoryview]]) -> None:
+    """Write octets to a file of a folder that is opened."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666, dir_fd=where)
         try:
             for offset, octets in content:
                 while octets:
@@ -287,7 +291,7 @@ def _write(path: str, content: Sequence[tuple[int, memoryview]]) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        raise failed(path, error) from error
+        raise failed(f"{folder}/{name}", error) from error
 
 
 Answered = tuple[Laid, Sequence[Sequence[Answer]]]

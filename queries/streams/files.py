@@ -69,7 +69,7 @@ class StreamFiles:
 
     def __enter__(self) -> StreamFiles:
         self._opened = ExitStack()
-        self._where = self._opened.enter_context(_opened(self._folder))
+        self._where = self._opened.enter_context(opened_folder(self._folder))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -91,7 +91,8 @@ class StreamFiles:
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[int]:
+def opened_folder(folder: Path | str) -> Iterator[int]:
+    """A folder that files are written in, which is found only once.  Raises ExportError where there is none."""
     try:
         where = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:

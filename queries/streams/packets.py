@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +43,12 @@ SWAPPED = (
 )
 """The same columns of the other direction."""
 
-_ENDPOINT = (
+_ENDPOINT_OF_IPV6 = (
     ("src_port", "dst_port"),
     ("ipv6_src_lo", "ipv6_dst_lo"),
     ("ipv6_src_hi", "ipv6_dst_hi"),
-    ("ip_src", "ip_dst"),
 )
-"""What endpoints are compared by, as (source, destination), the most significant last."""
+"""What endpoints of IPv6 are compared by, as (source, destination), the most significant last."""
 
 NAMING = ("time", "eth_src", "eth_dst", "vlan_id")
 """Columns of a stream's first packet that may stand in its name."""
@@ -236,10 +235,19 @@ def grouped(table: pl.DataFrame, payload: Slices | None = None) -> Packets:
 
 def is_backward(table: pl.DataFrame) -> NDArray[np.bool_]:
     """Which packets go from the greater endpoint to the lesser, as addresses, then ports are compared."""
-    backward = np.zeros(len(table), np.bool_)
-    for source, destination in _ENDPOINT:
-        a, b = _numbers(table, source), _numbers(table, destination)
-        backward = np.where(a == b, backward, a > b)
+    source, destination = (
+        _numbers(table, f"ip_{side}").astype(np.uint64) << np.uint64(16) | _numbers(table, f"{side}_port")
+        for side in ("src", "dst")
+    )
+    backward: NDArray[np.bool_] = source > destination
+    six = table["ipv6_src_hi"].is_not_null().arg_true()
+    if len(six):
+        here = table.select(column for pair in _ENDPOINT_OF_IPV6 for column in pair)[six]
+        found = np.zeros(len(six), np.bool_)
+        for one, other in _ENDPOINT_OF_IPV6:
+            a, b = _numbers(here, one), _numbers(here, other)
+            found = np.where(a == b, found, a > b)
+        backward[six.to_numpy()] = found
     return backward
 
 
@@ -262,11 +270,22 @@ def _same_flows(table: pl.DataFrame, order: NDArray[np.int64], starts: NDArray[n
     """Whether packets of one key are of one flow: two of them might share a hash, by chance or on purpose."""
     is_start = np.zeros(len(order), np.bool_)
     is_start[starts] = True
-    for column in TUPLE:
-        values = _numbers(table, column)[order]
+    for words in _words(table):
+        values = words[order]
         if ((values[1:] != values[:-1]) & ~is_start[1:]).any():
             return False
     return True
+
+
+def _words(table: pl.DataFrame) -> Iterator[NDArray[np.uint64]]:
+    """Numbers that together tell flows apart: fewer than columns."""
+    words = {name: _numbers(table, name).astype(np.uint64) for name in TUPLE if name[:5] != "ipv6_"}
+    yield words["ip_src"] << np.uint64(32) | words["ip_dst"]
+    ports = words["src_port"] << np.uint64(16) | words["dst_port"]
+    yield words["ip_version"] << np.uint64(32) | ports
+    for name in TUPLE:
+        if name[:5] == "ipv6_" and table[name].null_count() < len(table):
+            yield _numbers(table, name)
 
 
 def _by_tuple(table: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
