@@ -300,16 +300,23 @@ Answered = tuple[Laid, Sequence[Sequence[Answer]]]
 
 def finish(name: str, answered: Sequence[Answered], rules: Rules, outputs: Outputs) -> list[Partial]:
     """The last round: what octets say of streams of some buckets, and the streams of flows that were left there."""
-    found, left = [], []
+    asked: dict[Stretch, Questions] = {
+        each: pickle.loads(Path(each.questions).read_bytes())
+        for laid, _ in answered for each in laid.stretches
+    }  # fmt: skip
+    left, at = np.empty(sum(each.left_octets for each in asked.values()), np.uint8), 0
+    found = []
     for laid, answers in answered:
         conflicts: set[int] = set()
         for stretch, some in zip(laid.stretches, answers, strict=True):
-            questions: Questions = pickle.loads(Path(stretch.questions).read_bytes())
-            data = _read_answers(some)
+            questions, data = asked[stretch], _read_answers(some)
             conflicts.update(questions.conflicts(data).tolist())
-            left.append((questions, questions.left_payload(data)))
+            if questions.left_octets:
+                payload = questions.left_payload(data)
+                left[at : at + len(payload)] = payload
+                at += len(payload)
         found.append(replace(laid.partial, conflicts=len(conflicts), contradictory=tuple(sorted(conflicts))))
-    bucket = bucket_of_left(left, rules)
+    bucket = bucket_of_left(list(asked.values()), left, rules)
     return found if bucket is None else [*found, write_bucket(f"{name}-left", bucket, outputs)]
 
 

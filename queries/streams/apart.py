@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pcap2arrow.arrays import gather
 from pcap2arrow.writing.target import failing_as
 from queries.filters.machine.frames import Slices
 from queries.streams.assembly import Assembly, Crowd, lay_out
@@ -61,9 +62,15 @@ class Questions:
         """The streams that contradict themselves; ``octets`` are those asked for, one after another."""
         return self.crowd.conflicts(self._slices(octets).take(self.place[: len(self.crowd)]))
 
-    def left_payload(self, octets: NDArray[np.uint8]) -> Slices:
-        """What the packets of the flows that were left carried."""
-        return self._slices(octets).take(self.place[len(self.crowd) :])
+    @property
+    def left_octets(self) -> int:
+        """How many octets the packets of the flows that were left carried."""
+        return int(self.left[LENGTH].sum()) if len(self.left) else 0
+
+    def left_payload(self, octets: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """These octets, one after another."""
+        left = self._slices(octets).take(self.place[len(self.crowd) :])
+        return Slices.of_arrow(gather([left.data], 0, left.starts, left.ends - left.starts)).data
 
     def _slices(self, octets: NDArray[np.uint8]) -> Slices:
         ends = np.cumsum(self.asked["length"], dtype=np.int64)
@@ -111,21 +118,19 @@ def questions(
     return Questions(crowd, left, ended, asked.take(order), place)
 
 
-def bucket_of_left(left: Sequence[tuple[Questions, Slices]], rules: Rules) -> Bucket | None:
+def bucket_of_left(asked: Sequence[Questions], octets: NDArray[np.uint8], rules: Rules) -> Bucket | None:
     """The streams of flows that were left of some buckets, if there are any; with what their packets carried.
 
     For tcpflow it takes all buckets: how many streams of others ended meanwhile decides what becomes of these.
     """
-    some = [(questions.left, payload) for questions, payload in left if len(questions.left)]
-    if not some:
+    left = [each.left for each in asked if len(each.left)]
+    if not left:
         return None
-    ended = [questions.ended for questions, _ in left if questions.ended is not None]
-    return Bucket.of_table(
-        pl.concat([table for table, _ in some]),
-        Slices.concat([payload for _, payload in some]),
-        rules,
-        ended=pl.concat(ended) if ended else None,
-    )
+    table = pl.concat(left)
+    ends = np.cumsum(table[LENGTH].to_numpy(), dtype=np.int64)
+    payload = Slices(octets, ends - table[LENGTH].to_numpy(), ends)
+    ended = [each.ended for each in asked if each.ended is not None]
+    return Bucket.of_table(table, payload, rules, ended=pl.concat(ended) if ended else None)
 
 
 def written(bucket: Bucket) -> NDArray[np.void]:

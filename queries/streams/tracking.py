@@ -21,6 +21,7 @@ from queries.streams.rules import Rules
 _WORD = 1 << 32
 _HALF = 1 << 31
 _REMEMBERED = 101  # streams that tcpflow compares late packets with
+_AT_ONCE = 1 << 16  # rows that are numbers of Python
 _LOOKED_AT = 1 << 22  # writes looked at for what shifts push aside: senders decide how often that is
 
 
@@ -263,11 +264,10 @@ class RowTracker(Tracker):
         if not self._rules.as_tcpflow:
             counts = (packets.length[rows] > 0) | (packets.flags[rows] & (SYN | FIN | RST) != 0)
             rows, flows = rows[counts], flows[counts]
-        values = (rows, packets.seq[rows], packets.flags[rows], packets.length[rows])
-        for flow, row, seq, flags, length in zip(
-            flows.tolist(), *(each.tolist() for each in values), strict=True
-        ):
-            self.step(flow, row, seq, flags, length)
+        values = (flows, rows, packets.seq[rows], packets.flags[rows], packets.length[rows])
+        for at in range(0, len(rows), _AT_ONCE):
+            for one in zip(*(each[at : at + _AT_ONCE].tolist() for each in values), strict=True):
+                self.step(*one)
         if not self._rules.as_tcpflow:
             self._count()
 

@@ -5,7 +5,7 @@ Nothing here copies octets that lie in one Arrow array or one buffer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,18 +32,6 @@ class Slices:
 
     def __len__(self) -> int:
         return len(self.starts)
-
-    @classmethod
-    def concat(cls, parts: Sequence[Slices]) -> Slices:
-        """The rows of all parts, at least one; octets of several are copied."""
-        if len(parts) == 1:
-            return parts[0]
-        begins = np.cumsum([0, *(len(part.data) for part in parts[:-1])])
-        return cls(
-            np.concatenate([part.data for part in parts]),
-            np.concatenate([part.starts + begin for part, begin in zip(parts, begins, strict=True)]),
-            np.concatenate([part.ends + begin for part, begin in zip(parts, begins, strict=True)]),
-        )
 
     def take(self, rows: Rows) -> Slices:
         """Those of some rows, in their order."""
