@@ -27,7 +27,8 @@ def write_objects(bucket: Bucket, names: Mapping[int, str], folder: str | None, 
 
 def shown(names: Mapping[int, str], folder: str | None) -> dict[int, str]:
     """Files as the report names them."""
-    return {stream: str(Path(folder or ".", name)) for stream, name in names.items()}
+    before = str(Path(folder or ".", "x"))[:-1]
+    return {stream: before + name for stream, name in names.items()}
 
 
 def write_report_of_buckets(target: str, partials: Sequence[Partial]) -> None:
