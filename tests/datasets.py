@@ -7,6 +7,8 @@ import itertools
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from pcap2arrow.dataset import (
     DataFile,
     Dataset,
@@ -98,3 +100,15 @@ def main(url: str, writer: str, count: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+
+
+def damage_payloads(path: Path) -> None:
+    """Put zeros in place of the column ``rest`` of a file of packets."""
+    metadata = pq.read_metadata(path).row_group(0)
+    [rest] = [
+        column for k in range(metadata.num_columns) if (column := metadata.column(k)).path_in_schema == "rest"
+    ]
+    octets = bytearray(path.read_bytes())
+    start, size = rest.dictionary_page_offset or rest.data_page_offset, rest.total_compressed_size
+    octets[start : start + size] = bytes(size)
+    path.write_bytes(octets)

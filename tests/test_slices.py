@@ -22,6 +22,7 @@ import pcap2arrow
 from jobs.count import count
 from jobs.slices import count_slices, count_slices_selected
 from pcap2arrow.dataset.log import open_dataset
+from pcap2arrow.errors import DatasetError
 from pcap2arrow.times import TimeRange
 from pcap2arrow.writing.merging import direct
 from pcap2arrow.writing.merging.arrangement import Arrangement
@@ -33,6 +34,7 @@ from pcap2arrow.writing.sources import reader
 from queries.filters.compiled import compile_filter
 from tests.commands import SAMPLE, run
 from tests.conftest import CorpusCapture
+from tests.datasets import damage_payloads
 from tests.oracles.reader import Packet, whole_packets
 from tests.slicing import SECOND, packets_of, write_capture
 
@@ -168,6 +170,8 @@ def test_a_slice_loads_neither_polars_nor_what_decodes(tmp_path: Path) -> None:
     words = ["export", str(tmp_path / "dataset"), "--start", "+2", "--end", "+3", "-w", str(tmp_path / "out")]
     lines = [
         "import sys",
+        "from jobs.own_process import start_quickly",
+        "start_quickly()",
         "from jobs.cli import commands",
         f"commands.main({words!r}, standalone_mode=False)",
         "print({'polars', 'pyarrow.compute', 'pcap2arrow.layers', 'pcap2arrow.savefile.source'} & set(sys.modules))",
@@ -176,6 +180,19 @@ def test_a_slice_loads_neither_polars_nor_what_decodes(tmp_path: Path) -> None:
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "set()\n" and len(whole_packets(tmp_path / "out")) == 4
+
+
+def test_payloads_that_are_damaged_are_told_of(tmp_path: Path) -> None:
+    """Also where they are read before it is known which packets are in the range."""
+    capture = write_capture(tmp_path / "a.pcap", [(T + k * SECOND, bytes([k]) * 90) for k in range(50)])
+    pcap2arrow.convert([capture], tmp_path / "dataset")
+    within = TimeRange(T + 10 * SECOND, T + 20 * SECOND)
+    assert pcap2arrow.export([tmp_path / "dataset"], tmp_path / "b.pcap", times=within).packets == 11
+    [file] = pcap2arrow.files(tmp_path / "dataset")
+    damage_payloads(Path(file))
+    with pytest.raises(DatasetError, match=f"{Path(file).name}: damaged"):
+        pcap2arrow.export([tmp_path / "dataset"], tmp_path / "c.pcap", times=within)
+    assert not (tmp_path / "c.pcap").exists()
 
 
 def test_packets_without_a_time_are_in_no_range(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 import pytest
 
 import pcap2arrow
@@ -18,6 +17,7 @@ from queries.streams.naming import Template
 from queries.streams.rules import Rules
 from tests import tcp
 from tests.conftest import CorpusCapture
+from tests.datasets import damage_payloads
 from tests.test_fragments import _cut as in_fragments
 from tests.test_streams_tcpflow import TINY, random_frames
 
@@ -91,15 +91,7 @@ def test_octets_that_are_damaged_lose_their_part_alone(tmp_path: Path) -> None:
     for number, word in enumerate(("abc@10", "def@13")):
         tcp.write(tmp_path / f"{number}.pcap", [each.frame() for each in tcp.segments(word)])
     pcap2arrow.convert(sorted(tmp_path.glob("*.pcap")), tmp_path / "dataset")
-    files = [Path(path) for path in pcap2arrow.files(tmp_path / "dataset")]
-    metadata = pq.read_metadata(files[0]).row_group(0)
-    [rest] = [
-        column for k in range(metadata.num_columns) if (column := metadata.column(k)).path_in_schema == "rest"
-    ]
-    octets = bytearray(files[0].read_bytes())
-    start, size = rest.dictionary_page_offset or rest.data_page_offset, rest.total_compressed_size
-    octets[start : start + size] = bytes(size)
-    files[0].write_bytes(octets)
+    damage_payloads(Path(pcap2arrow.files(tmp_path / "dataset")[0]))
     found = _compare([tmp_path / "dataset"], tmp_path / "out")
     assert [len(each) for each in found[0].values()] == [3]  # type: ignore[attr-defined]
     assert "damaged" in found[1].errors[0]  # type: ignore[attr-defined]

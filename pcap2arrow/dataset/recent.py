@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -20,6 +21,7 @@ class Recent:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: OrderedDict[Hashable, Any] = OrderedDict()
+        self._begun: dict[Hashable, Future[Any]] = {}
 
     def get(self, key: Hashable, read: Callable[[], _T]) -> _T:
         """What ``read`` gave for that key, or gives now; nobody may change it."""
@@ -34,3 +36,15 @@ class Recent:
             while len(self._known) > _MOST:
                 self._known.popitem(last=False)
         return found
+
+    def begin(self, key: Hashable, read: Callable[[], Any]) -> None:
+        """Have a thread ``read`` what :meth:`begun` gives under that key, once."""
+        executor = ThreadPoolExecutor(1)
+        with self._lock:
+            self._begun[key] = executor.submit(read)
+        executor.shutdown(wait=False)
+
+    def begun(self, key: Hashable) -> Future[Any] | None:
+        """What was begun to be read under that key, and is let go of here."""
+        with self._lock:
+            return self._begun.pop(key, None)

@@ -61,9 +61,39 @@ def read_rows(
         return _read_stretch(dataset, file, columns, int(rows[0]), len(rows))
     import polars as pl
 
+    begun = dataset.recent.begun(("rest", file.path))
+    if begun is not None and (rows is None or _in_a_row(rows)):
+        others = read_frame(dataset, file, columns=[name for name in columns if name != "rest"], rows=rows)
+        if (rest := begun.result()) is not None:
+            some = rest if rows is None else rest.slice(int(rows[0]), len(rows))
+            whole = pl.concat([others, some], how="horizontal").select(columns)
+            return whole.to_arrow(compat_level=pl.CompatLevel.newest())
     found = read_frame(dataset, file, columns=columns, rows=rows)
     is_copied = rows is not None and len(rows) < file.rows // 2
     return found.to_arrow(compat_level=pl.CompatLevel.oldest() if is_copied else pl.CompatLevel.newest())
+
+
+def begin_rest(dataset: Dataset, file: DataFile) -> None:
+    """Begin to read ``rest`` of a file, before it is known of which rows in a row :func:`read_rows` is to read it.
+
+    It takes as long for a few rows as for all, and longer than to find out which these are.
+    """
+    place = dataset.path_of(file.path)
+    if "polars" in sys.modules and not is_url(place) and not file.stretch:
+        dataset.recent.begin(("rest", file.path), lambda: _whole_rest(place))
+
+
+def _whole_rest(place: str) -> pl.DataFrame | None:
+    """``rest`` of all rows; None where not all of it would be read for a few, or it can't be."""
+    import polars as pl
+    import pyarrow.parquet as pq
+
+    try:
+        if pq.read_metadata(place).num_row_groups == 1:
+            return pl.scan_parquet(place, hive_partitioning=False, glob=False).select("rest").collect()
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError):
+        pass  # who reads the rows says so
+    return None
 
 
 def read_frame(

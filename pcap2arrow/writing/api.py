@@ -87,6 +87,8 @@ def export(
             return export_originals(readers, target, watch, spool)
         captures = _inside(slices(readers, times, arrangement))
         asked = _Asked(format, snaplen, arrangement, watch)
+        if len(captures) == 1 and selection is None and spool is None:
+            captures[0].begin()
         if split is None and selection is None and spool is None and appears_whole(target):
             with suppress(UnkeptError):
                 return _write(_as_promised(captures, asked), lambda number, format: target)[0]

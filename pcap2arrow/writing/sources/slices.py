@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcap2arrow.arrays import values
-from pcap2arrow.reading.files import nulls, read_file
+from pcap2arrow.reading.files import begin_rest, nulls, read_file
 from pcap2arrow.times import EVER, TimeRange
 from pcap2arrow.writing.records.packets import BEFORE_ANY_TIME, Packets
 from pcap2arrow.writing.records.selection import Chosen, Selection, Wanted
 from pcap2arrow.writing.records.traits import Traits
-from pcap2arrow.writing.sources.of_files import file_meets, is_timed, packets_in
+from pcap2arrow.writing.sources.of_files import file_meets, file_within, is_timed, packets_in
 from pcap2arrow.writing.sources.reader import FileReader, Reader, TableReader
 from pcap2arrow.writing.sources.stored import capture_row
 
@@ -48,6 +48,15 @@ class Slice:
         """Whether the dataset's log tells that no packet of the capture lies in the range."""
         reader = self.reader
         return bool(self.times) and isinstance(reader, TableReader) and not reader.size
+
+    def begin(self) -> None:
+        """Begin to read what takes longest, where it is known before it is known which packets are in the range."""
+        reader = self.reader
+        if not self.times or not isinstance(reader, TableReader):
+            return
+        files = [file for file in reader.capture.files if file.table == "packets"]
+        if len(files) == 1 and not file_within(files[0], self.times):
+            begin_rest(reader.dataset, files[0])
 
     def packets(
         self, numbers: NDArray[np.int64], wanted: Wanted, *, alone: bool = False, by_unit: bool = False
