@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _Read = TypeVar("_Read")
 _STRETCH = 1 << 14
+_OF_A_ROW_GROUP = 3 << 17
+"""Rows of a file that has but one row group, of which all payloads have to be read for a few."""
 
 
 def read_file(dataset: Dataset, file: DataFile, *, columns: list[str] | None = None) -> pa.Table:
@@ -79,21 +81,18 @@ def begin_rest(dataset: Dataset, file: DataFile) -> None:
     It takes as long for a few rows as for all, and longer than to find out which these are.
     """
     place = dataset.path_of(file.path)
-    if "polars" in sys.modules and not is_url(place) and not file.stretch:
+    if "polars" in sys.modules and not is_url(place) and not file.stretch and file.rows <= _OF_A_ROW_GROUP:
         dataset.recent.begin(("rest", file.path), lambda: _whole_rest(place))
 
 
 def _whole_rest(place: str) -> pl.DataFrame | None:
-    """``rest`` of all rows; None where not all of it would be read for a few, or it can't be."""
+    """``rest`` of all rows; None where it can't be read: who reads the rows says so."""
     import polars as pl
-    import pyarrow.parquet as pq
 
     try:
-        if pq.read_metadata(place).num_row_groups == 1:
-            return pl.scan_parquet(place, hive_partitioning=False, glob=False).select("rest").collect()
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError):
-        pass  # who reads the rows says so
-    return None
+        return pl.scan_parquet(place, hive_partitioning=False, glob=False).select("rest").collect()
+    except (pl.exceptions.PolarsError, OSError):
+        return None
 
 
 def read_frame(
