@@ -22,9 +22,11 @@ def test_memory_is_lent_again_once_nothing_uses_it() -> None:
 def test_windows_in_use_share_no_memory() -> None:
     memory = LentWindows()
     windows = []
-    for octets in (8, 16, 4, 16, 32) * 3:
+    for number, octets in enumerate((8, 16, 4, 16, 32) * 3):
         windows.append(memory.take(octets))
-        windows[-1][:] = len(windows)
+        windows[-1][:] = number
         if len(windows) % 4 == 0:
             windows.pop(0)
-    assert all(len(np.unique(window)) == 1 for window in windows)
+    numbers = [np.unique(window).tolist() for window in windows]
+    assert numbers == sorted(numbers) and all(len(each) == 1 for each in numbers)
+    assert len({each[0] for each in numbers}) == len(windows)

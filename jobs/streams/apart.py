@@ -302,8 +302,9 @@ def finish(name: str, answered: Sequence[Answered], rules: Rules, outputs: Outpu
     """The last round: what octets say of streams of some buckets, and the streams of flows that were left there."""
     asked: dict[Stretch, Questions] = {
         each: pickle.loads(Path(each.questions).read_bytes())
-        for laid, _ in answered for each in laid.stretches
-    }  # fmt: skip
+        for laid, _ in answered
+        for each in laid.stretches
+    }
     left, at = np.empty(sum(each.left_octets for each in asked.values()), np.uint8), 0
     found = []
     for laid, answers in answered:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pcap2arrow import schema
 from pcap2arrow.dataset.log import Dataset
-from pcap2arrow.dataset.snapshot import DataFile, Table
+from pcap2arrow.dataset.snapshot import ROW_GROUP_ROWS, DataFile, Table
 
 _DICTIONARY_OCTETS = 96 << 20
 """Payloads that occur once are kept, and repeated ones found, up to that many octets."""
@@ -26,7 +26,6 @@ payloads a thirtieth larger, in three quarters of the time.
 
 _BUFFER = 1 << 18
 _ANY_ROWS = 1 << 30  # a page ends by its octets alone: fewer pages are smaller and quicker to write
-_ROW_GROUP_ROWS = 3 << 17  # bounds the memory of a unit of small packets
 _ENCODING = threading.BoundedSemaphore(max((os.cpu_count() or 1) // 2, 1))
 """Encoding takes most of a unit's memory and less than half of its time: half of the workers do it at once."""
 
@@ -103,7 +102,7 @@ class PartitionWriter:
         """Add rows."""
         self._waiting.append(rows)
         self._waiting_rows += len(rows)
-        if self._waiting_rows >= _ROW_GROUP_ROWS:
+        if self._waiting_rows >= ROW_GROUP_ROWS:
             self._flush()
 
     def _flush(self) -> None:

@@ -19,6 +19,9 @@ Table = Literal["packets", "captures", "blocks"]
 
 TABLES: tuple[Table, ...] = get_args(Table)
 
+ROW_GROUP_ROWS = 3 << 17
+"""A file with no more packets has one row group; that bounds the memory of a unit of small packets."""
+
 _PATH = re.compile(r"(packets|captures|blocks)(?:/[\w=+,][\w.=+,-]*+)++(?<=\.parquet)", re.ASCII)
 _LONGEST_PATH = 1024
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pcap2arrow.arrays import values
 from pcap2arrow.dataset.log import Dataset
-from pcap2arrow.dataset.snapshot import DataFile
+from pcap2arrow.dataset.snapshot import ROW_GROUP_ROWS, DataFile
 from pcap2arrow.errors import DatasetError
 from pcap2arrow.urls import is_url
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 _Read = TypeVar("_Read")
 _STRETCH = 1 << 14
-_OF_A_ROW_GROUP = 3 << 17
-"""Rows of a file that has but one row group, of which all payloads have to be read for a few."""
 
 
 def read_file(dataset: Dataset, file: DataFile, *, columns: list[str] | None = None) -> pa.Table:
@@ -78,10 +76,10 @@ def read_rows(
 def begin_rest(dataset: Dataset, file: DataFile) -> None:
     """Begin to read ``rest`` of a file, before it is known of which rows in a row :func:`read_rows` is to read it.
 
-    It takes as long for a few rows as for all, and longer than to find out which these are.
+    Of a row group it takes as long for a few rows as for all, and longer than to find out which these are.
     """
     place = dataset.path_of(file.path)
-    if "polars" in sys.modules and not is_url(place) and not file.stretch and file.rows <= _OF_A_ROW_GROUP:
+    if "polars" in sys.modules and not is_url(place) and not file.stretch and file.rows <= ROW_GROUP_ROWS:
         dataset.recent.begin(("rest", file.path), lambda: _whole_rest(place))
 
 

@@ -42,9 +42,8 @@ class LentWindows:
         piece = self._free.pop() if self._free else None
         if piece is None or len(piece) < octets:
             piece = np.empty(octets, np.uint8)
-        lent = np.frombuffer(
-            piece.data, np.uint8, octets
-        )  # no view of the piece: what is taken of it is of this one
+        lent = np.frombuffer(piece.data, np.uint8, octets)
+        # No view of the piece, of which views of it would be views, too: while there is any, this one lives.
         weakref.finalize(lent, self._free.append, piece).atexit = False
         return lent
 

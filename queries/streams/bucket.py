@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from queries.filters.machine.frames import Slices
+from queries.merging import ORDER
 from queries.streams import files, naming, tables
 from queries.streams.assembly import Assembly, assemble
 from queries.streams.follow import NOWHERE, Followed, follow
@@ -78,7 +79,7 @@ class Bucket:
         """The places of the packets that closed streams in the order of the whole."""
         closing = self.followed.streams.closing
         rows = self.packets.order[closing[closing >= 0]]
-        return self.packets.table.select(TURN, PLACE, "frame_number")[rows]
+        return self.packets.table.select(ORDER)[rows]
 
     def opened(self) -> NDArray[np.int64]:
         """The streams that have a file, in the order in which their first octets came."""
