@@ -28,7 +28,7 @@ EXCEPTIONS = {
 }
 """Captures of which tcpflow's files differ, and why."""
 
-TINY = Sizes(task=1 << 14, bucket=1 << 12, memory=1 << 15, most_buckets=5)
+TINY = Sizes(task=1 << 14, bucket=1 << 12, finished=1 << 12, memory=1 << 15, most_buckets=5)
 """So small that everything is parted, spilled and parted again."""
 
 

@@ -50,11 +50,15 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """Streams of a bucket without their octets: tables of them, and stretches of what these need."""
+    """Streams of a bucket without their octets: tables of them, and stretches of what these need.
+
+    So many packets are ``left``: what is to become of their streams takes a look at their octets.
+    """
 
     name: str
     partial: Partial
     stretches: tuple[Stretch, ...]
+    left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def _lay_out(name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules
     stem = str(Path(outputs.temporary, name))
     to_write = written(bucket) if outputs.folder is not None else None
     stretches = (_stretch(stem, stem, to_write, questions),)
-    return Laid(name, _describe(name, bucket, outputs), stretches)
+    return Laid(name, _describe(name, bucket, outputs), stretches, len(questions.left))
 
 
 def _lay_out_long(
@@ -141,11 +145,13 @@ def _lay_out_long(
     with WriteLog(Path(f"{stem}.log")) as log:
         frames = in_time_order(pieces, lambda piece: read_pieces([piece], schema)[0], rows)
         long = LongBucket.of_frames(frames, rules, log, rows, sources)
-        stretches = tuple(
-            _stretch(f"{stem}-{number}", stem, to_write if outputs.folder is not None else None, questions)
-            for number, (to_write, questions) in enumerate(long.stretches())
-        )
-        return Laid(name, _describe(name, long.bucket(), outputs, long.segments()), stretches)
+        stretches, left = list[Stretch](), 0
+        for number, (to_write, questions) in enumerate(long.stretches()):
+            needed = to_write if outputs.folder is not None else None
+            stretches.append(_stretch(f"{stem}-{number}", stem, needed, questions))
+            left += len(questions.left)
+        partial = _describe(name, long.bucket(), outputs, long.segments())
+        return Laid(name, partial, tuple(stretches), left)
 
 
 def _stretch(stem: str, names: str, to_write: NDArray[np.void] | None, questions: Questions) -> Stretch:
@@ -296,6 +302,12 @@ def _write(where: int, folder: str, name: str, content: Sequence[tuple[int, memo
 
 Answered = tuple[Laid, Sequence[Sequence[Answer]]]
 """A bucket's streams, and the answers for each of its stretches."""
+
+
+def memory_of(answered: Answered) -> int:
+    """Octets that it takes to finish them, about."""
+    laid, answers = answered
+    return laid.left * ROW + sum(each.octets for some in answers for each in some)
 
 
 def finish(name: str, answered: Sequence[Answered], rules: Rules, outputs: Outputs) -> list[Partial]:

@@ -30,12 +30,14 @@ Watcher = Callable[[Progress], object]
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How memory is bounded: octets of sources for each task and for each bucket, and octets of memory that a bucket
-    may take.  What is written does not depend on them: they are for tests.
+    """How memory is bounded: octets of sources for each task and for each bucket, octets of memory that a bucket may
+    take, and that buckets may which are ``finished`` together.  What is written does not depend on them: they are for
+    tests.
     """
 
     task: int = 80 << 20
     bucket: int = 40 << 20
+    finished: int = 20 << 20
     memory: int = 192 << 20
     most_buckets: int = 128
     unknown: int = 1 << 30

@@ -18,7 +18,7 @@ from jobs.count import checked_filter
 from jobs.executors import run_all
 from jobs.rounds import Numbered, batches, name_lost, read_batches, sum_if_known, units
 from jobs.steps import Progress
-from jobs.streams.apart import Answer, finish, hand_out, hold_fragments, lay_out
+from jobs.streams.apart import Answer, finish, hand_out, hold_fragments, lay_out, memory_of
 from jobs.streams.api import Sizes, StreamsReport, Watcher, empty
 from jobs.streams.tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
 from pcap2arrow.errors import ExportError
@@ -239,12 +239,12 @@ class Job:
                 answers[answer.stretch].append(answer)
         of_stretch = iter(answers)
         answered = [(each, [next(of_stretch) for _ in each.stretches]) for each in laid]
-        together = (
-            [("all", answered)] if self.rules.as_tcpflow else [(each[0].name, [each]) for each in answered]
-        )
+        together = [answered] if self.rules.as_tcpflow else batches(answered, memory_of, self.sizes.finished)
         last = [
-            NamedTask(_bucket(name), partial(finish, name, some, self.rules, self.outputs))
-            for name, some in together
+            NamedTask(
+                _bucket(some[0][0].name), partial(finish, some[0][0].name, some, self.rules, self.outputs)
+            )
+            for some in together
         ]
         return [each for several in self._run("write", last) for each in several]
 

@@ -101,7 +101,8 @@ class Fragments:
     def release(self) -> Iterator[pl.DataFrame]:
         """What is held, for another one to take; it is let go."""
         for frames in self._groups():
-            yield from frames
+            if frames:
+                yield pl.concat(frames)
 
     def whole(self) -> Iterator[pl.DataFrame]:
         """The packets that fragments make, with the columns of order; what was held is let go."""

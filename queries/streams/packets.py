@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -216,10 +217,11 @@ def grouped(table: pl.DataFrame, payload: Slices | None = None) -> Packets:
     """Group packets, a frame of :func:`segments`, by flow; what they carried may be apart from it."""
     if payload is None:
         payload = Slices.of_arrow(table[PAYLOAD].to_arrow())
-    key = _flow_key(table)
-    order = np.argsort(key, kind="stable")
+    endpoints = _endpoints(table)
+    key = table["flow_hash"].to_numpy() & ~np.uint64(1) | _is_backward(table, endpoints)
+    order = np.argsort(key, kind="stable")  # equal for the packets of a flow, and hardly ever for others
     starts = _starts(key[order])
-    if not _same_flows(table, order, starts):
+    if not _same_flows(table, endpoints, order, starts):
         order, starts = _by_tuple(table)
     payload = payload.take(order)
     return Packets(
@@ -235,10 +237,23 @@ def grouped(table: pl.DataFrame, payload: Slices | None = None) -> Packets:
 
 def is_backward(table: pl.DataFrame) -> NDArray[np.bool_]:
     """Which packets go from the greater endpoint to the lesser, as addresses, then ports are compared."""
+    return _is_backward(table, _endpoints(table))
+
+
+Endpoints = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+"""Address of IPv4 (or 0) and port of each packet's source and destination, as a number."""
+
+
+def _endpoints(table: pl.DataFrame) -> Endpoints:
     source, destination = (
         _numbers(table, f"ip_{side}").astype(np.uint64) << np.uint64(16) | _numbers(table, f"{side}_port")
         for side in ("src", "dst")
     )
+    return source, destination
+
+
+def _is_backward(table: pl.DataFrame, endpoints: Endpoints) -> NDArray[np.bool_]:
+    source, destination = endpoints
     backward: NDArray[np.bool_] = source > destination
     six = table["ipv6_src_hi"].is_not_null().arg_true()
     if len(six):
@@ -251,13 +266,10 @@ def is_backward(table: pl.DataFrame) -> NDArray[np.bool_]:
     return backward
 
 
-def _flow_key(table: pl.DataFrame) -> NDArray[np.uint64]:
-    """Equal for the packets of a flow, and hardly ever for others."""
-    return table["flow_hash"].to_numpy() & ~np.uint64(1) | is_backward(table)
-
-
 def _numbers(table: pl.DataFrame, column: str) -> NDArray[Any]:
-    return table[column].fill_null(0).to_numpy()
+    """Numbers of a column, 0 where it is null."""
+    values = table[column]
+    return (values.fill_null(0) if values.null_count() else values).to_numpy()
 
 
 def _starts(key: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -266,26 +278,19 @@ def _starts(key: NDArray[np.uint64]) -> NDArray[np.int64]:
     return np.flatnonzero(is_start)
 
 
-def _same_flows(table: pl.DataFrame, order: NDArray[np.int64], starts: NDArray[np.int64]) -> bool:
+def _same_flows(
+    table: pl.DataFrame, endpoints: Endpoints, order: NDArray[np.int64], starts: NDArray[np.int64]
+) -> bool:
     """Whether packets of one key are of one flow: two of them might share a hash, by chance or on purpose."""
     is_start = np.zeros(len(order), np.bool_)
     is_start[starts] = True
-    for words in _words(table):
-        values = words[order]
+    of_ipv6 = (name for name in TUPLE if name[:5] == "ipv6_" and table[name].null_count() < len(table))
+    more = (_numbers(table, name) for name in ("ip_version", *of_ipv6))
+    for numbers in chain(endpoints, more):
+        values = numbers[order]
         if ((values[1:] != values[:-1]) & ~is_start[1:]).any():
             return False
     return True
-
-
-def _words(table: pl.DataFrame) -> Iterator[NDArray[np.uint64]]:
-    """Numbers that together tell flows apart: fewer than columns."""
-    words = {name: _numbers(table, name).astype(np.uint64) for name in TUPLE if name[:5] != "ipv6_"}
-    yield words["ip_src"] << np.uint64(32) | words["ip_dst"]
-    ports = words["src_port"] << np.uint64(16) | words["dst_port"]
-    yield words["ip_version"] << np.uint64(32) | ports
-    for name in TUPLE:
-        if name[:5] == "ipv6_" and table[name].null_count() < len(table):
-            yield _numbers(table, name)
 
 
 def _by_tuple(table: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pcap2arrow.arrays import slices
 from pcap2arrow.conversion.packets import packet_rows
-from pcap2arrow.conversion.placed import Placed, Unit, place
+from pcap2arrow.conversion.placed import Placed, Unit, place_from
 from pcap2arrow.dataset.api import is_dataset
 from pcap2arrow.dataset.log import Dataset, open_dataset
 from pcap2arrow.dataset.snapshot import DataFile, LiveCapture
@@ -48,6 +48,9 @@ _TIMES = ("time", "order_time")
 _OCTETS = frozenset({"header", "rest"})
 _OCTETS_OF_A_RECORD = 200
 """How many octets of a capture there are for each packet, at least in most."""
+
+_WINDOW = 27 << 20
+"""Octets of a capture that are read at once, a third of a task's: each window costs as much as thousands of packets."""
 
 _NO_TIME = np.iinfo(np.int64).min
 
@@ -376,7 +379,7 @@ def _of_capture(
         unit = unit or Unit(0, "", Position(0), source.size, 0, 1, None)
         wanted = {*columns_read(reading), "caplen"} - _OCTETS
         wanted |= _OCTETS.intersection(_all_columns(reading)) | ({"rest"} if reading.apart else set())
-        for placed, window in place(source, header, unit):
+        for placed, window, _ in place_from(source, header, unit, window=_WINDOW):
             records = placed.records
             chosen = reading.times.which(records.time, records.time_valid) if reading.times else None
             if reading.selection is not None:

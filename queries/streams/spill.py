@@ -28,7 +28,7 @@ ROW = 200
 """Octets that a packet takes beside its payload while its stream is put together, about."""
 
 
-_TOGETHER = 1 << 17
+_TOGETHER = 1 << 18
 """Rows that are parted at once, or more."""
 
 _MOST_ROWS = 1 << 16
