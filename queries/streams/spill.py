@@ -15,11 +15,13 @@ from typing import IO, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pcap2arrow.arrays import gather
 from pcap2arrow.writing.target import failing_as
 from queries.filters.machine.frames import Slices
+from queries.merging import as_arrow
 from queries.streams.octets import fill
 from queries.streams.packets import AT, LENGTH, PART, PAYLOAD, before, in_order, least_of
 
@@ -33,6 +35,9 @@ _TOGETHER = 1 << 18
 
 _MOST_ROWS = 1 << 16
 """Rows of a piece at most."""
+
+_ALIGNED = 64
+"""Octets that a table begins at a multiple of, as Arrow has it in memory: files are mapped."""
 
 _FINE = 64
 """Buckets that one is parted into again, at least: only long connections remain large."""
@@ -97,25 +102,29 @@ class Piece:
         """Octets that it takes to put its streams together, about."""
         return self.rows * ROW + self.octets
 
-    def read(self, payload: NDArray[np.uint8]) -> pl.DataFrame:
+    def read(self, payload: NDArray[np.uint8]) -> pa.Table:
         """Its table; what the segments carried is put into ``payload``, as long as it has to be."""
         if self.held is not None:
             table, octets = self.held
             payload[:] = octets
-            return table
-        with Path(self.path).open("rb", buffering=0) as file:
-            file.seek(self.offset)
-            table = pl.read_ipc_stream(file.read(self.of_table))
-            fill(file, payload)
-        return table
+            return as_arrow(table)
+        if len(payload):
+            with Path(self.path).open("rb", buffering=0) as file:
+                file.seek(self.offset + self.of_table)
+                fill(file, payload)
+        return self._mapped()
 
     def located(self) -> pl.DataFrame:
         """Its table, if it is in a file; what the segments carried is at :data:`~queries.streams.packets.AT` there."""
-        with Path(self.path).open("rb", buffering=0) as file:
-            file.seek(self.offset)
-            table = pl.read_ipc_stream(file.read(self.of_table))
+        table = pl.from_arrow(self._mapped())
+        assert isinstance(table, pl.DataFrame)
         ends = self.offset + self.of_table + pl.col(LENGTH).cast(pl.UInt64).cum_sum()
         return table.with_columns((ends - pl.col(LENGTH)).alias(AT), pl.lit(0, pl.UInt32).alias(PART))
+
+    def _mapped(self) -> pa.Table:
+        with pa.memory_map(self.path) as file:
+            file.seek(self.offset)
+            return pa.ipc.open_stream(file).read_all()
 
 
 class Spill:
@@ -127,7 +136,6 @@ class Spill:
         self._parting = parting
         self._path = path
         self._file: IO[bytes] | None = None
-        self._end = 0
 
     def __enter__(self) -> Spill:
         if self._path is not None:
@@ -193,10 +201,11 @@ class Spill:
         if self._file is None:
             self.pieces.append(Piece(*known, held=(table, octets)))
             return
-        stream = table.write_ipc_stream(None).getbuffer()
-        self.pieces.append(Piece(*known, str(self._path), self._end, len(stream)))
         with failing_as(str(self._path)):
-            self._end += _write(self._file, stream) + _write(self._file, octets.data)
+            begin = self._file.seek(-self._file.tell() % _ALIGNED, os.SEEK_CUR)
+            table.write_ipc_stream(self._file)
+            self.pieces.append(Piece(*known, str(self._path), begin, self._file.tell() - begin))
+            _write(self._file, octets.data)
 
 
 def _stretches(numbers: NDArray[np.uint16]) -> Iterator[tuple[int, int, int]]:
@@ -212,11 +221,9 @@ def _without_nulls(table: pl.DataFrame) -> pl.DataFrame:
     return table[[each.name for each in table if each.name == PAYLOAD or each.null_count() < len(each)]]
 
 
-def _write(file: IO[bytes], octets: memoryview) -> int:
-    total = len(octets)
+def _write(file: IO[bytes], octets: memoryview) -> None:
     while octets:
         octets = octets[file.write(octets) :]
-    return total
 
 
 def memory(pieces: Iterable[Piece]) -> int:
@@ -234,10 +241,11 @@ def read_pieces(pieces: Sequence[Piece], schema: pl.Schema) -> tuple[pl.DataFram
     for piece in pieces:
         tables.append(piece.read(data[at : at + piece.octets]))
         at += piece.octets
-    table = pl.concat(tables, how="diagonal") if len(tables) > 1 else tables[0]
+    table = pl.from_arrow(pa.concat_tables(tables, promote_options="default").combine_chunks())
+    assert isinstance(table, pl.DataFrame)
     ends = np.cumsum(table[LENGTH].to_numpy(), dtype=np.int64)
     payload = Slices(data, ends - table[LENGTH].to_numpy(), ends)
-    return _complete(table, schema).rechunk(), payload
+    return _complete(table, schema), payload
 
 
 def read_located(piece: Piece, schema: pl.Schema) -> pl.DataFrame:
