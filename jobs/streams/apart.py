@@ -22,6 +22,7 @@ from jobs.streams.tasks import SHARE, Outputs, write_bucket
 from pcap2arrow.writing.target import failed, failing_as
 from queries.streams.apart import ASKED, WRITTEN, Questions, Records, bucket_of_left, follow_apart, written
 from queries.streams.bucket import Bucket
+from queries.streams.ended import GROUP, ended_together, left_of
 from queries.streams.files import opened_folder
 from queries.streams.long import LongBucket
 from queries.streams.octets import Source, Taken
@@ -310,26 +311,60 @@ def memory_of(answered: Answered) -> int:
     return laid.left * ROW + sum(each.octets for some in answers for each in some)
 
 
-def finish(name: str, answered: Sequence[Answered], rules: Rules, outputs: Outputs) -> list[Partial]:
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """When streams ended of which a file tells, but for those of one group of buckets."""
+
+    path: str
+    group: int
+
+    def read(self) -> pl.DataFrame:
+        """Their places, in the order of the whole."""
+        return pl.read_ipc(self.path).filter(pl.col(GROUP).ne_missing(self.group))
+
+
+def end_together(groups: Sequence[Sequence[Answered]], rules: Rules, path: str) -> list[Elsewhere]:
+    """A round for tcpflow: when the streams of all groups of buckets ended, in a new file, for :func:`finish`."""
+    octets, at = f"{path}.octets", 0
+    left = []
+    with failing_as(octets), Path(octets).open("xb") as file:
+        for group, answered in enumerate(groups):
+            for questions, data in _asked(answered):
+                assert questions.ended is not None
+                left.append(left_of(questions.left, questions.ended, group, at))
+                at += file.write(questions.left_payload(data).data)
+    mapped = np.memmap(octets, np.uint8, "r") if at else np.empty(0, np.uint8)
+    ended = ended_together(left, mapped, rules)
+    with failing_as(path), Path(path).open("wb") as target:
+        ended.write_ipc(target)
+    return [Elsewhere(path, group) for group in range(len(groups))]
+
+
+def _asked(answered: Iterable[Answered]) -> Iterator[tuple[Questions, NDArray[np.uint8]]]:
+    """Questions of some buckets, with the octets that they ask for."""
+    for laid, answers in answered:
+        for stretch, some in zip(laid.stretches, answers, strict=True):
+            yield pickle.loads(Path(stretch.questions).read_bytes()), _read_answers(some)
+
+
+def finish(
+    name: str,
+    answered: Sequence[Answered],
+    rules: Rules,
+    outputs: Outputs,
+    elsewhere: Elsewhere | None = None,
+) -> list[Partial]:
     """The last round: what octets say of streams of some buckets, and the streams of flows that were left there."""
-    asked: dict[Stretch, Questions] = {
-        each: pickle.loads(Path(each.questions).read_bytes())
-        for laid, _ in answered
-        for each in laid.stretches
-    }
-    left, at = np.empty(sum(each.left_octets for each in asked.values()), np.uint8), 0
-    found = []
+    asked, left, found = list[Questions](), [np.empty(0, np.uint8)], list[Partial]()
     for laid, answers in answered:
         conflicts: set[int] = set()
-        for stretch, some in zip(laid.stretches, answers, strict=True):
-            questions, data = asked[stretch], _read_answers(some)
+        for questions, data in _asked([(laid, answers)]):
             conflicts.update(questions.conflicts(data).tolist())
-            if questions.left_octets:
-                payload = questions.left_payload(data)
-                left[at : at + len(payload)] = payload
-                at += len(payload)
+            asked.append(questions)
+            left.append(questions.left_payload(data))
         found.append(replace(laid.partial, conflicts=len(conflicts), contradictory=tuple(sorted(conflicts))))
-    bucket = bucket_of_left(list(asked.values()), left, rules)
+    others = None if elsewhere is None else elsewhere.read()
+    bucket = bucket_of_left(asked, np.concatenate(left), rules, others)
     return found if bucket is None else [*found, write_bucket(f"{name}-left", bucket, outputs)]
 
 

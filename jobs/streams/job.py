@@ -18,7 +18,17 @@ from jobs.count import checked_filter
 from jobs.executors import run_all
 from jobs.rounds import Numbered, batches, name_lost, read_batches, sum_if_known, units
 from jobs.steps import Progress
-from jobs.streams.apart import Answer, finish, hand_out, hold_fragments, lay_out, memory_of
+from jobs.streams.apart import (
+    Answer,
+    Answered,
+    Elsewhere,
+    end_together,
+    finish,
+    hand_out,
+    hold_fragments,
+    lay_out,
+    memory_of,
+)
 from jobs.streams.api import Sizes, StreamsReport, Watcher, empty
 from jobs.streams.tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
 from pcap2arrow.errors import ExportError
@@ -239,14 +249,22 @@ class Job:
                 answers[answer.stretch].append(answer)
         of_stretch = iter(answers)
         answered = [(each, [next(of_stretch) for _ in each.stretches]) for each in laid]
-        together = [answered] if self.rules.as_tcpflow else batches(answered, memory_of, self.sizes.finished)
+        groups = list(batches(answered, memory_of, self.sizes.finished))
         last = [
-            NamedTask(
-                _bucket(some[0][0].name), partial(finish, some[0][0].name, some, self.rules, self.outputs)
+            NamedTask(_bucket(name), partial(finish, name, some, self.rules, self.outputs, elsewhere))
+            for name, some, elsewhere in zip(
+                [some[0][0].name for some in groups], groups, self._elsewhere(groups), strict=True
             )
-            for some in together
         ]
         return [each for several in self._run("write", last) for each in several]
+
+    def _elsewhere(self, groups: Sequence[Sequence[Answered]]) -> Sequence[Elsewhere | None]:
+        """For each group of buckets when the streams of others ended, where that decides what becomes of its own."""
+        if not self.rules.as_tcpflow or not any(laid.left for some in groups for laid, _ in some):
+            return [None] * len(groups)
+        path = str(Path(self.outputs.temporary, "ended"))
+        task = NamedTask("streams of all buckets", partial(end_together, groups, self.rules, path))
+        return [each for found in self._run("follow", [task]) for each in found]
 
     def _run(self, step: str, tasks: Sequence[NamedTask]) -> Iterator[Any]:
         """Run the tasks of a round; one that kills its worker ends the job."""

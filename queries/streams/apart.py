@@ -118,10 +118,12 @@ def questions(
     return Questions(crowd, left, ended, asked.take(order), place)
 
 
-def bucket_of_left(asked: Sequence[Questions], octets: NDArray[np.uint8], rules: Rules) -> Bucket | None:
+def bucket_of_left(
+    asked: Sequence[Questions], octets: NDArray[np.uint8], rules: Rules, elsewhere: pl.DataFrame | None
+) -> Bucket | None:
     """The streams of flows that were left of some buckets, if there are any; with what their packets carried.
 
-    For tcpflow it takes all buckets: how many streams of others ended meanwhile decides what becomes of these.
+    ``elsewhere`` has the places where all other streams ended, in order: for tcpflow they decide what becomes of these.
     """
     left = [each.left for each in asked if len(each.left)]
     if not left:
@@ -129,8 +131,7 @@ def bucket_of_left(asked: Sequence[Questions], octets: NDArray[np.uint8], rules:
     table = pl.concat(left)
     ends = np.cumsum(table[LENGTH].to_numpy(), dtype=np.int64)
     payload = Slices(octets, ends - table[LENGTH].to_numpy(), ends)
-    ended = [each.ended for each in asked if each.ended is not None]
-    return Bucket.of_table(table, payload, rules, ended=pl.concat(ended) if ended else None)
+    return Bucket.of_table(table, payload, rules, ended=elsewhere)
 
 
 def written(bucket: Bucket) -> NDArray[np.void]:

@@ -7,7 +7,7 @@ over columns; the others by a :class:`~queries.streams.tracking.Tracker`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from queries.streams.packets import FIN, RST, SYN, Packets
 from queries.streams.rules import Rules
-from queries.streams.tracking import RowTracker, Track
+from queries.streams.tracking import EndTracker, RowTracker, Track
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -112,6 +112,18 @@ def follow_at_once(packets: Packets, rules: Rules, pair: NDArray[np.uint64]) -> 
     plain.leave(np.isin(pair, pair[odd]) if odd.any() else odd)
     streams, writes = _in_order(packets, plain.streams(), _within(rules, plain.writes()))
     return Followed(streams, writes, np.empty(0, np.int64)), plain.left
+
+
+def closings(packets: Packets, rules: Rules, ended: Ints) -> Ints:
+    """The packets that close streams, as tcpflow has it, with ``ended`` as in :func:`follow`; no more is kept."""
+    plain = _Plain(packets, rules)
+    plain.leave(plain.odd_flows())
+    closing = plain.streams().closing
+    tracker = EndTracker(packets, rules, saves=_saves(packets, plain.left, plain.closing, ended))
+    left = plain.left
+    del plain
+    tracker.follow(*_in_turn(packets, left))
+    return np.concatenate([closing[closing >= 0], np.array(tracker.closings, np.int64)])
 
 
 def joined(*several: _Columns) -> _Columns:
@@ -362,19 +374,35 @@ def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints, ended: 
     """Follow flows packet by packet; ``closing`` and ``ended`` tell where others closed: tcpflow counts these."""
     if not len(flows):
         return RowTracker(packets, rules)
-    rows = np.concatenate([np.arange(packets.bounds[flow], packets.bounds[flow + 1]) for flow in flows])
-    of_flow = np.repeat(flows, packets.bounds[flows + 1] - packets.bounds[flows])
-    if not rules.as_tcpflow:
+    if rules.as_tcpflow:
+        tracker = RowTracker(packets, rules, saves=_saves(packets, flows, closing, ended))
+        tracker.follow(*_in_turn(packets, flows))
+    else:
         tracker = RowTracker(packets, rules)
-        tracker.follow(rows, of_flow)
-        return tracker
+        tracker.follow(*_rows(packets, flows))
+    return tracker
+
+
+def _rows(packets: Packets, flows: Ints) -> tuple[Ints, Ints]:
+    """The rows of flows, one flow after another, and the flow of each."""
+    rows = [np.arange(packets.bounds[flow], packets.bounds[flow + 1]) for flow in flows]
+    of_flow = np.repeat(flows, packets.bounds[flows + 1] - packets.bounds[flows])
+    return np.concatenate([NOWHERE, *rows]), of_flow
+
+
+def _in_turn(packets: Packets, flows: Ints) -> tuple[Ints, Ints]:
+    """The same in the order of the whole."""
+    rows, of_flow = _rows(packets, flows)
+    turn = np.argsort(packets.order[rows])
+    return rows[turn], of_flow[turn]
+
+
+def _saves(packets: Packets, flows: Ints, closing: Ints, ended: Ints) -> Callable[[int], int]:
+    """How many streams closed before a row that are not of these flows."""
     closed = closing.copy()
     closed[flows] = _NEVER
     saved = np.sort(np.concatenate([packets.order[closed[closed != _NEVER]], ended - 1]))
-    tracker = RowTracker(packets, rules, saves=lambda row: int(np.searchsorted(saved, packets.order[row])))
-    turn = np.argsort(packets.order[rows])
-    tracker.follow(rows[turn], of_flow[turn])
-    return tracker
+    return lambda row: int(np.searchsorted(saved, packets.order[row]))
 
 
 def streams_of(tracks: Sequence[Track], number: int = 0) -> tuple[Streams, Writes]:

@@ -148,11 +148,22 @@ def order_of(table: pl.DataFrame) -> NDArray[np.int64] | None:
 
 
 def rows_before(table: pl.DataFrame, others: pl.DataFrame) -> NDArray[np.int64]:
-    """How many rows of a frame in the order of the whole come before each of some others, ascending."""
-    together = [np.concatenate([table[name], others[name]]) for name in ("frame_number", PLACE, TURN)]
-    order: NDArray[np.int64] = np.lexsort(together)
-    is_row = order < len(table)
-    found: NDArray[np.int64] = np.cumsum(is_row, dtype=np.int64)[~is_row]
+    """How many rows of a frame in the order of the whole come before each of some others, which are in order, too."""
+    turn, theirs = table[TURN].to_numpy(), others[TURN].to_numpy()
+    if not len(turn):
+        return np.zeros(len(theirs), np.int64)
+    found: NDArray[np.int64] = np.searchsorted(turn, theirs)
+    tied = np.flatnonzero(turn[np.minimum(found, len(turn) - 1)] == theirs)
+    if len(tied):
+        rows = np.flatnonzero(np.isin(turn, theirs[tied]))
+        names = ("frame_number", PLACE, TURN)
+        together = [
+            np.concatenate([table[name].to_numpy()[rows], others[name].to_numpy()[tied]]) for name in names
+        ]
+        order = np.lexsort(together)
+        is_row = order < len(rows)
+        before = np.cumsum(is_row)[~is_row]
+        found[tied] += before - np.searchsorted(turn[rows], theirs[tied])
     return found
 
 

@@ -7,6 +7,7 @@ before that have places below 0.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -313,6 +314,31 @@ class RowTracker(Tracker):
         if filled < len(octets) and not self._rules.as_tcpflow:
             return False
         return bool(np.array_equal(content, octets))
+
+
+class EndTracker(RowTracker):
+    """Follows flows as tcpflow does, for nothing but where streams end: ``closings`` are the rows that close them.
+
+    What streams hold is let go of once tcpflow has forgotten them: ``tracks`` remains empty.
+    """
+
+    def __init__(self, packets: Packets, rules: Rules, *, saves: Callable[[int], int]) -> None:
+        super().__init__(packets, rules, saves=saves)
+        self.closings: list[int] = []
+        self._remembered: deque[Track] = deque()
+
+    def step(self, flow: int, row: int, seq: int, flags: int, length: int) -> None:
+        """Follow a flow by one packet more."""
+        super().step(flow, row, seq, flags, length)
+        self.tracks.clear()
+
+    def _close(self, track: Track, row: int) -> None:
+        super()._close(track, row)
+        self.closings.append(row)
+        self._remembered.append(track)
+        if len(self._remembered) > _REMEMBERED + 1:
+            forgotten = self._remembered.popleft()
+            forgotten.writes, forgotten.content, forgotten.seen = [], None, None
 
 
 class Covered:
