@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.streams.api import Sizes, write_streams
 from pcap2arrow.errors import FilterError
 from queries.filters.compiled import compile_filter
+from queries.merging import ORDER
+from queries.streams.packets import rows_before
 from queries.streams.rules import Rules
 from tests import tcp
 from tests.conftest import CorpusCapture
@@ -177,6 +182,18 @@ def test_what_comes_again_late(others: int, tool: Tool, tmp_path: Path) -> None:
     for is_parted in (False, True):
         folder = tmp_path / f"ours-{is_parted}"
         assert _ours(tmp_path / "late.pcap", folder, Rules(as_tcpflow=True), is_parted=is_parted) == theirs
+
+
+_PLACES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 3)), max_size=12)
+
+
+@given(rows=_PLACES, others=_PLACES)
+def test_rows_before_others_in_the_order_of_the_whole(
+    rows: list[tuple[int, int, int]], others: list[tuple[int, int, int]]
+) -> None:
+    rows, others = sorted(rows), sorted(set(others) - set(rows))
+    found = rows_before(*(pl.DataFrame(each, schema=ORDER, orient="row") for each in (rows, others)))
+    assert found.tolist() == [sum(row < other for row in rows) for other in others]
 
 
 def _compare_corpus(captures: list[CorpusCapture], options: str, tool: str, folder: Path) -> tuple[int, int]:
