@@ -29,6 +29,7 @@ from queries.streams.octets import Source, Taken
 from queries.streams.packets import AT, LENGTH, PART, PAYLOAD, segments
 from queries.streams.partial import Partial, write_partial
 from queries.streams.rules import Rules
+from queries.streams.shifts import Shifts
 from queries.streams.spill import ROW, Piece, Spill, in_time_order, memory, parted_again_apart, read_pieces
 from queries.streams.writelog import WriteLog
 
@@ -105,16 +106,17 @@ def lay_out(
     outputs: Outputs,
     most: int,
     sources: Mapping[int, Source],
+    shifts: Shifts | None = None,
 ) -> list[Laid]:
     """The second round: streams of a bucket, and what has to be known of octets, which are in ``sources``.
 
     Of one that takes more memory than ``most``, long connections are apart, and not all of them in memory at once.
     """
     if memory(pieces) <= most:
-        return [_lay_out(f"{name}-0", pieces, schema, rules, outputs)]
+        return [_lay_out(f"{name}-0", pieces, schema, rules, outputs, shifts)]
     path = Path(outputs.temporary, f"{name}.again")
     found = []
-    for number, some in enumerate(parted_again_apart(pieces, schema, path, most)):
+    for number, some in enumerate(parted_again_apart(pieces, schema, path, most, shifts)):
         stem = f"{name}-{number}"
         if memory(some) <= most or rules.as_tcpflow:
             found.append(_lay_out(stem, some, schema, rules, outputs))
@@ -125,8 +127,15 @@ def lay_out(
     return found
 
 
-def _lay_out(name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs) -> Laid:
-    bucket, questions = follow_apart(pieces, schema, rules)
+def _lay_out(
+    name: str,
+    pieces: Sequence[Piece],
+    schema: pl.Schema,
+    rules: Rules,
+    outputs: Outputs,
+    shifts: Shifts | None = None,
+) -> Laid:
+    bucket, questions = follow_apart(pieces, schema, rules, shifts)
     stem = str(Path(outputs.temporary, name))
     to_write = written(bucket) if outputs.folder is not None else None
     stretches = (_stretch(stem, stem, to_write, questions),)

@@ -31,6 +31,7 @@ from jobs.streams.apart import (
 )
 from jobs.streams.api import Sizes, StreamsReport, Watcher, empty
 from jobs.streams.tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
+from pcap2arrow.conversion.guess import guessed_units
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.api import polars_schema
 from pcap2arrow.tasks import NamedTask
@@ -39,11 +40,14 @@ from pcap2arrow.writing.target import failing_as, open_target
 from queries.streams.octets import of_frame
 from queries.streams.packets import AT, COLUMNS, LENGTH, NAMING, PART, PAYLOAD, is_tcp, segments
 from queries.streams.partial import MANY, Partial, Whole
-from queries.streams.reading import Part, Reading, ordered, parts
+from queries.streams.reading import Part, Reading, Units, ordered, parts
 from queries.streams.rules import Rules
+from queries.streams.shifts import MisguessedError, Proof, Shifts
 from queries.streams.spill import ROW, Parting, Piece, Spill, memory
 
 if TYPE_CHECKING:
+    from pcap2arrow.conversion.placed import Unit
+    from pcap2arrow.inputs import Input
     from queries.filters.compiled import Filter
 
 _FILE_BLOCK = 1 << 12
@@ -70,17 +74,34 @@ class Job:
 
         Octets that turn out to be damaged where headers are not are left out, with all of their part: from the start.
         """
-        cut = partial(units, executor=self.executor, workers=self.workers, octets=self.sizes.task)
-        found = list(enumerate(parts(self.sources, self._reading(), units=cut)))
-        if not self._can_be_apart([part for _, part in found]):
-            return self._streams(found, self._reading(), tables)
-        try:
-            return self._streams(found, self._reading(apart=True), tables)
-        except SOURCE_ERRORS:
+        for cut, apart in self._ways():
+            found = list(enumerate(parts(self.sources, self._reading(apart=apart), units=cut)))
+            if apart and not all(part.source is not None or part.is_last for _, part in found):
+                continue
+            try:
+                return self._streams(found, self._reading(apart=apart), tables)
+            except MisguessedError:
+                pass
+            except SOURCE_ERRORS:
+                if not apart:
+                    raise
             for folder in (self.outputs.temporary, self.outputs.folder):
                 if folder is not None:
                     empty(folder)
-            return self._streams(found, self._reading(), tables)
+        raise AssertionError("the last way reads any source, from beginning to end")
+
+    def _ways(self) -> Sequence[tuple[Units, bool]]:
+        """How large captures are cut into units, and whether octets are read apart: one after another, until one does.
+
+        Where units begin is found by a guess, which is proven later, or by a look at all of the capture.
+        """
+        octets = self.sizes.task
+        guessed = partial(guessed_units, octets=octets) if self.workers > 1 else _whole
+        exact = partial(units, executor=self.executor, workers=self.workers, octets=octets)
+        all_are_needed = self.outputs.hashes or "octets" in self.outputs.tables
+        all_are_needed |= self.rules.gaps != "zero" or bool(self.outputs.contents)
+        ways = [(guessed, True), (exact, True), (exact, False)]
+        return ways[-1:] if all_are_needed else ways
 
     def _reading(self, *, apart: bool = False) -> Reading:
         return Reading(
@@ -97,15 +118,17 @@ class Job:
     def _streams(
         self, found: Sequence[tuple[int, Part]], reading: Reading, tables: str | None
     ) -> StreamsReport:
-        parted, parts_ = self._part(found, reading)
+        parted, parts_, shifts = self._part(found, reading)
         told = (warning for each in parted for warning in each.warnings)
         warnings = (*checked_filter(self.chosen, [each.tally for each in parted]), *told)
         errors = tuple(error for each in parted for error in each.errors)
         buckets: dict[int, list[Piece]] = {}
         for piece in (piece for each in parted for piece in each.pieces):
             buckets.setdefault(piece.bucket, []).append(piece)
-        put_together = self._put_together_apart if reading.apart else self._put_together
-        partials = put_together(sorted(buckets.items()), parts_)
+        if reading.apart:
+            partials = self._put_together_apart(sorted(buckets.items()), parts_, shifts or None)
+        else:
+            partials = self._put_together(sorted(buckets.items()))
         if partials and (self.outputs.tables or not self.outputs.final):
             self._finish(Whole(partials), tables)
         if self.outputs.report is not None:
@@ -124,12 +147,6 @@ class Job:
                 f"warning: {gaps} holes: files of {octets + missing} octets take about {octets + blocks} on disk "
                 f"for the {octets} that there are; --gaps skip leaves holes out"
             )
-
-    def _can_be_apart(self, found: Sequence[Part]) -> bool:
-        """Whether octets may be read once more, where headers tell that they are needed."""
-        all_are_needed = self.outputs.hashes or "octets" in self.outputs.tables
-        all_are_needed |= self.rules.gaps != "zero" or bool(self.outputs.contents)
-        return not all_are_needed and all(part.source is not None or part.is_last for part in found)
 
     def _columns(self) -> tuple[str, ...]:
         needed = ("time", *self.outputs.template.columns)
@@ -150,8 +167,11 @@ class Job:
 
     def _part(
         self, found: Sequence[tuple[int, Part]], reading: Reading
-    ) -> tuple[list[Parted], Sequence[tuple[int, Part]]]:
-        """The first round: packets into buckets; and the parts that octets of them are read from."""
+    ) -> tuple[list[Parted], Sequence[tuple[int, Part]], Shifts]:
+        """The first round: packets into buckets; the parts that octets of them are read from, and their shifts.
+
+        Raises MisguessedError where units do not begin where they were guessed to.
+        """
         parting = self._parting([part for _, part in found], reading)
         in_memory = parting.buckets == 1 and self.in_process
         schema = self._schema(apart=reading.apart)
@@ -166,26 +186,33 @@ class Job:
             return Parted((), (), 0, (error,), None)
 
         others = [each for each in found if not each[1].is_last]
-        some = batches(others, lambda each: each[1].octets, self.sizes.task)
+        some = batches(others, lambda each: each[1].octets if each[1].unit is None else None, self.sizes.task)
         total = sum_if_known(part.octets for _, part in found)
-        done, parted = 0, []
+        done, parted, proof, of_number = 0, list[Parted](), Proof(len(found)), dict(found)
         for each in read_batches(self.executor, self.workers, some, task, given_up):
             done += each.octets
             parted.append(each)
+            shifted: Callable[[pl.DataFrame], pl.DataFrame] = _unchanged
+            if each.after is not None:
+                number, after = each.after
+                if (unit := of_number[number].unit) is not None:
+                    proof.add(number, unit, after)
+                    shifted = partial(proof.shifts.of_part, number=number)
             for held in each.fragments:
-                self._take(reading, held)
+                self._take(reading, held, shifted)
             self.watch(Progress("read", done, total))
         last = [each for each in found if each[1].is_last]
         path = None if in_memory else str(Path(self.outputs.temporary, "fragments.packets"))
         if not reading.apart:
-            return [*parted, part_packets(last, lambda: reading, parting, path, self.rules, columns)], found
+            made = part_packets(last, lambda: reading, parting, path, self.rules, columns)
+            return [*parted, made], found, proof.shifts
         for number, part in last:
             octets = str(Path(self.outputs.temporary, "fragments.octets"))
             with Spill(parting, None if path is None else Path(path)) as spill:
                 hold_fragments(part.frames(reading), number, octets, self.rules, columns, spill)
             parted.append(Parted(tuple(spill.pieces), (), 0, (), None, tuple(reading.warnings)))
             others.append((number, replace(part, source=partial(of_frame, octets))))
-        return parted, others
+        return parted, others, proof.shifts
 
     def _parting(self, found: Sequence[Part], reading: Reading) -> Parting:
         """How flows are parted, so that no bucket takes more memory than it may."""
@@ -198,18 +225,18 @@ class Job:
             expected = known if is_known else max(known, self.sizes.unknown)
         return Parting.into(min(max(-(-expected // self.sizes.bucket), 1), self.sizes.most_buckets))
 
-    def _take(self, reading: Reading, held: str | pl.DataFrame) -> None:
+    def _take(
+        self, reading: Reading, held: str | pl.DataFrame, shifted: Callable[[pl.DataFrame], pl.DataFrame]
+    ) -> None:
         """Gather fragments that a task held: what they make may be of several captures."""
         assert reading.fragments is not None
         if isinstance(held, str):
-            reading.fragments.take(pl.read_ipc(held))
+            reading.fragments.take(shifted(pl.read_ipc(held)))
             Path(held).unlink()
         else:
-            reading.fragments.take(held)
+            reading.fragments.take(shifted(held))
 
-    def _put_together(
-        self, buckets: Sequence[tuple[int, list[Piece]]], found: Sequence[tuple[int, Part]]
-    ) -> list[Partial]:
+    def _put_together(self, buckets: Sequence[tuple[int, list[Piece]]]) -> list[Partial]:
         """The second round: streams of each bucket."""
         schema = self._schema(apart=False)
         given = schema, self.rules, self.outputs, self.sizes.memory
@@ -220,7 +247,10 @@ class Job:
         return [each for several in self._run("write", tasks) for each in several]
 
     def _put_together_apart(
-        self, buckets: Sequence[tuple[int, list[Piece]]], found: Sequence[tuple[int, Part]]
+        self,
+        buckets: Sequence[tuple[int, list[Piece]]],
+        found: Sequence[tuple[int, Part]],
+        shifts: Shifts | None,
     ) -> list[Partial]:
         """Three rounds more: streams of each bucket, octets of each part, and what these say."""
         if not buckets:
@@ -232,7 +262,7 @@ class Job:
         follow = [
             NamedTask(
                 _bucket(str(number)),
-                partial(lay_out, str(number), some, *given, sources if memory(some) > most else {}),
+                partial(lay_out, str(number), some, *given, sources if memory(some) > most else {}, shifts),
             )
             for number, some in buckets
         ]
@@ -291,6 +321,15 @@ class Job:
                     folder / self.outputs.number(Path(whole.partials[bucket].stem).name, stream),
                     folder / name,
                 )
+
+
+def _whole(found: Input) -> Sequence[Unit]:
+    """No units: a capture is read as a whole."""
+    return ()
+
+
+def _unchanged(fragments: pl.DataFrame) -> pl.DataFrame:
+    return fragments
 
 
 def _write(whole: Whole, table: str, file: IO[bytes], target: Path) -> None:

@@ -31,6 +31,7 @@ from queries.streams.spill import Parting, Piece, Spill, in_time_order, memory, 
 from queries.streams.writelog import WriteLog
 
 if TYPE_CHECKING:
+    from pcap2arrow.conversion.placed import Unit
     from queries.select import Tally
 
 SOURCE_ERRORS = FormatError, SourceError, LimitError, DatasetError
@@ -88,7 +89,8 @@ class Outputs:
 class Parted:
     """Packets in buckets, of so many octets of sources; what was wrong in these, what a filter saw, and ``warnings``.
 
-    ``fragments`` are held back: frames, or files of them.
+    ``fragments`` are held back: frames, or files of them.  ``after`` is the number of a part that was read alone, and
+    what is left of its unit.
     """
 
     pieces: tuple[Piece, ...]
@@ -97,6 +99,7 @@ class Parted:
     errors: tuple[str, ...]
     tally: Tally | None
     warnings: tuple[str, ...] = ()
+    after: tuple[int, Unit] | None = None
 
 
 def part_packets(
@@ -118,7 +121,8 @@ def part_packets(
                 reading.errors.append(str(error))
     tally = None if reading.selection is None else reading.selection.tally
     octets = sum(part.octets or 0 for _, part in parts)
-    told = tuple(reading.errors), tally, tuple(reading.warnings)
+    after = (parts[0][0], reading.after) if len(parts) == 1 and reading.after is not None else None
+    told = tuple(reading.errors), tally, tuple(reading.warnings), after
     return Parted(tuple(spill.pieces), tuple(_fragments(reading, path)), octets, *told)
 
 

@@ -118,7 +118,7 @@ def scan_range(
 ) -> RangeScan:
     """Scan blocks ``first`` to ``last``, from ``begin``, or from a guess where that is not known yet."""
     if begin is None:
-        begin = Position(0) if first == 0 else _guess(source, header, first * block, (last + 1) * block)
+        begin = Position(0) if first == 0 else guess(source, header, first * block, (last + 1) * block)
         if begin is None:
             return RangeScan(first, last, None, None)
     position = begin
@@ -135,7 +135,8 @@ def scan_range(
     return RangeScan(first, last, begin, position, tuple(scans))
 
 
-def _guess(source: Source, header: PcapHeader | None, after: int, before: int) -> Position | None:
+def guess(source: Source, header: PcapHeader | None, after: int, before: int) -> Position | None:
+    """Where the first record in [``after``, ``before``) may begin; None where nothing looks like one."""
     section = SectionState() if header else _head_section(source)
     found = find_records(source, header, Position(after, section), after=after, before=before)
     return None if found is None else Position(found, section)

@@ -23,6 +23,7 @@ from queries.streams.bucket import Bucket
 from queries.streams.follow import follow_at_once
 from queries.streams.packets import AT, LENGTH, PART, Packets, grouped, sorted_by_order
 from queries.streams.rules import Rules
+from queries.streams.shifts import Shifts
 from queries.streams.spill import Piece, read_pieces
 
 Ints = NDArray[np.int64]
@@ -77,12 +78,14 @@ class Questions:
         return Slices(octets, ends - self.asked["length"], ends)
 
 
-def follow_apart(pieces: Sequence[Piece], schema: pl.Schema, rules: Rules) -> tuple[Bucket, Questions]:
+def follow_apart(
+    pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, shifts: Shifts | None = None
+) -> tuple[Bucket, Questions]:
     """The streams of a bucket as far as headers tell them, and what is left to be known.
 
     In the bucket no stream contradicts itself, and flows that need a look at their octets are not there.
     """
-    table, lengths = sorted_by_order(*read_pieces(pieces, schema))
+    table, lengths = sorted_by_order(*read_pieces(pieces, schema, shifts))
     packets = grouped(table, lengths)
     pair = table["flow_hash"].to_numpy()[packets.order[packets.bounds[:-1]]] & ~np.uint64(1)
     followed, left = follow_at_once(packets, rules, pair)

@@ -65,7 +65,7 @@ class Reading:
     others.  With ``views``, octets of a frame count only until the next one is asked for: they are not copied.  With
     ``apart``, frames have no ``rest`` but what :func:`~queries.streams.packets.located` needs: octets are read once it
     is known which (see :class:`Part`); those of fragments are there.  ``errors`` are what was wrong in captures, once
-    the parts were read, ``notices`` what users should know beside.
+    the parts were read, ``notices`` what users should know beside; ``after`` is what is left of a unit behind its end.
     """
 
     columns: Sequence[str] = COLUMNS
@@ -81,6 +81,7 @@ class Reading:
     times: TimeRange = EVER
     selection: FilterSelection | None = field(init=False)
     fragments: Fragments | None = field(init=False)
+    after: Unit | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.selection = None if self.chosen is None else _selection(self.chosen)
@@ -133,6 +134,7 @@ class Part:
     and ``name`` the capture's.
     The one that ``is_last`` is what fragments in all others make: its reading has to have read these, or to have been
     given the fragments that others held.  ``source`` reads octets of its packets once more (None: that can't be).
+    ``unit`` is what it is of a capture, if that was cut into several.
     """
 
     frames: Callable[[Reading], Iterator[pl.DataFrame]]
@@ -142,6 +144,7 @@ class Part:
     source: Source | None = None
     is_last: bool = False
     name: str = ""
+    unit: Unit | None = None
 
     def __call__(self) -> Iterator[pl.DataFrame]:
         """Its frames, as they are read."""
@@ -352,7 +355,7 @@ def _of_input(found: Input, number: int, reading: Reading, units: Units) -> Iter
         size = unit.end - unit.begin.offset
         again = partial(of_capture, found, before)
         frames = partial(_of_capture, found, before, unit, number)
-        yield Part(frames, reading, size, unit.packets, again, name=found.name)
+        yield Part(frames, reading, size, unit.packets, again, name=found.name, unit=unit)
     if not planned:
         stored = stored_octets(found)
         rows = (stored or 0) // _OCTETS_OF_A_RECORD
@@ -379,7 +382,8 @@ def _of_capture(
         unit = unit or Unit(0, "", Position(0), source.size, 0, 1, None)
         wanted = {*columns_read(reading), "caplen"} - _OCTETS
         wanted |= _OCTETS.intersection(_all_columns(reading)) | ({"rest"} if reading.apart else set())
-        for placed, window, _ in place_from(source, header, unit, window=_WINDOW):
+        for placed, window, after in place_from(source, header, unit, window=_WINDOW):
+            unit = after
             records = placed.records
             chosen = reading.times.which(records.time, records.time_valid) if reading.times else None
             if reading.selection is not None:
@@ -401,6 +405,7 @@ def _of_capture(
             reading.errors.append(
                 f"{source.name}: offset {source.size}: expected the rest of the capture, found {source.cut}"
             )
+        reading.after = unit
 
 
 def _rows(placed: Placed, columns: Collection[str], reading: Reading) -> pl.DataFrame:

@@ -24,6 +24,7 @@ from queries.filters.machine.frames import Slices
 from queries.merging import as_arrow
 from queries.streams.octets import fill
 from queries.streams.packets import AT, LENGTH, PART, PAYLOAD, before, in_order, least_of
+from queries.streams.shifts import Shifts
 
 _WORD = (1 << 64) - 1
 ROW = 200
@@ -231,10 +232,12 @@ def memory(pieces: Iterable[Piece]) -> int:
     return sum(piece.memory for piece in pieces)
 
 
-def read_pieces(pieces: Sequence[Piece], schema: pl.Schema) -> tuple[pl.DataFrame, Slices]:
+def read_pieces(
+    pieces: Sequence[Piece], schema: pl.Schema, shifts: Shifts | None = None
+) -> tuple[pl.DataFrame, Slices]:
     """Segments of pieces, in their order: a table of those columns, and what they carried.
 
-    Of octets that are elsewhere only the lengths are right.
+    Of octets that are elsewhere only the lengths are right, and ``shifts`` may be to be made good.
     """
     data = np.empty(sum(piece.octets for piece in pieces), np.uint8)
     tables, at = [], 0
@@ -245,7 +248,8 @@ def read_pieces(pieces: Sequence[Piece], schema: pl.Schema) -> tuple[pl.DataFram
     assert isinstance(table, pl.DataFrame)
     ends = np.cumsum(table[LENGTH].to_numpy(), dtype=np.int64)
     payload = Slices(data, ends - table[LENGTH].to_numpy(), ends)
-    return _complete(table, schema), payload
+    complete = _complete(table, schema)
+    return (complete if shifts is None else shifts.of(complete)), payload
 
 
 def read_located(piece: Piece, schema: pl.Schema) -> pl.DataFrame:
@@ -271,12 +275,12 @@ def parted_again(pieces: Sequence[Piece], schema: pl.Schema, path: Path, limit: 
 
 
 def parted_again_apart(
-    pieces: Sequence[Piece], schema: pl.Schema, path: Path, limit: int
+    pieces: Sequence[Piece], schema: pl.Schema, path: Path, limit: int, shifts: Shifts | None
 ) -> Iterator[list[Piece]]:
     """The same of segments whose octets are elsewhere: what still takes more than ``limit`` are long connections."""
     with Spill(Parting.into(max(-(-memory(pieces) * 2 // limit), _FINE)), path) as spill:
         for piece in pieces:
-            spill.add_apart(read_pieces([piece], schema)[0])
+            spill.add_apart(read_pieces([piece], schema, shifts)[0])
     together: list[Piece] = []
     for some in _by_bucket(spill.pieces):
         if memory(some) > limit:
