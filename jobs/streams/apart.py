@@ -18,11 +18,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from jobs.streams.ended import Elsewhere, Left, find_ends
 from jobs.streams.tasks import SHARE, Outputs, write_bucket
 from pcap2arrow.writing.target import failed, failing_as
 from queries.streams.apart import ASKED, WRITTEN, Questions, Records, bucket_of_left, follow_apart, written
 from queries.streams.bucket import Bucket
-from queries.streams.ended import GROUP, ended_together, left_of
 from queries.streams.files import opened_folder
 from queries.streams.long import LongBucket
 from queries.streams.octets import Source, Taken
@@ -182,7 +182,7 @@ def _describe(
         named = pl.DataFrame({"stream": list(numbers), "name": list(numbers.values())}, _NAMES).sort("stream")
         named.write_ipc(f"{stem}.names")
         _make_empty_ones(bucket, numbers, outputs.folder)
-    outputs.report_of(bucket, given, stem)
+    outputs.describe(bucket, given, stem)
     return write_partial(bucket, stem, outputs.tables, given=given, segments=segments)
 
 
@@ -320,33 +320,16 @@ def memory_of(answered: Answered) -> int:
     return laid.left * ROW + sum(each.octets for some in answers for each in some)
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """When streams ended of which a file tells, but for those of one group of buckets."""
-
-    path: str
-    group: int
-
-    def read(self) -> pl.DataFrame:
-        """Their places, in the order of the whole."""
-        return pl.read_ipc(self.path).filter(pl.col(GROUP).ne_missing(self.group))
-
-
-def end_together(groups: Sequence[Sequence[Answered]], rules: Rules, path: str) -> list[Elsewhere]:
+def end_together(groups: Sequence[Sequence[Answered]], rules: Rules, path: str) -> None:
     """A round for tcpflow: when the streams of all groups of buckets ended, in a new file, for :func:`finish`."""
-    octets, at = f"{path}.octets", 0
-    left = []
-    with failing_as(octets), Path(octets).open("xb") as file:
+
+    def left() -> Iterator[tuple[int, Left]]:
         for group, answered in enumerate(groups):
             for questions, data in _asked(answered):
                 assert questions.ended is not None
-                left.append(left_of(questions.left, questions.ended, group, at))
-                at += file.write(questions.left_payload(data).data)
-    mapped = np.memmap(octets, np.uint8, "r") if at else np.empty(0, np.uint8)
-    ended = ended_together(left, mapped, rules)
-    with failing_as(path), Path(path).open("wb") as target:
-        ended.write_ipc(target)
-    return [Elsewhere(path, group) for group in range(len(groups))]
+                yield group, (questions.left, questions.ended, questions.left_payload(data))
+
+    find_ends(left(), rules, path)
 
 
 def _asked(answered: Iterable[Answered]) -> Iterator[tuple[Questions, NDArray[np.uint8]]]:

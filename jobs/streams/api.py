@@ -47,8 +47,8 @@ class Sizes:
 class StreamsReport:
     """What was found: ``streams`` (``files`` of them with octets), their ``octets``, how many are ``missing``.
 
-    ``conflicts`` is how many streams contradict themselves.  ``warnings`` are of the filter, and of what was looked for
-    in streams, ``errors`` of captures.
+    ``conflicts`` is how many streams contradict themselves.  ``warnings`` are of the filter, fragments and holes, and
+    (``of_contents`` are these alone) of what was looked for in streams; ``errors`` are of captures.
     """
 
     streams: int = 0
@@ -57,6 +57,7 @@ class StreamsReport:
     missing: int = 0
     conflicts: int = 0
     warnings: tuple[str, ...] = ()
+    of_contents: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
 
 
@@ -72,13 +73,16 @@ def write_streams(
     hashes: bool = False,
     octets: bool = False,
     with_http: bool = False,
+    raw_bodies: bool = False,
     function: str | None = None,
+    path: str | None = None,
     scheduler: str = THREADS,
     workers: int | None = None,
     limits: Limits = USUAL_LIMITS,
     tell_dashboard: Callable[[str], object] | None = None,
     temporary: str | None = None,
     report: str | None = None,
+    index: bool = False,
     watch: Watcher = lambda progress: None,
     sizes: Sizes = Sizes(),
 ) -> StreamsReport:
@@ -89,17 +93,19 @@ def write_streams(
     :func:`~jobs.executors.open_executor`): it changes nothing of what is written, nor do its workers.  What does not
     fit in memory is in the folder ``temporary`` meanwhile, or beside what is written.
 
-    ``with_http`` writes the bodies of HTTP messages beside streams, and the table ``http``; ``function`` puts what a
-    function that it names as ``module:function`` says of each stream into the column ``result``.  With either of them
-    and another template than the default, where names have to wait for all streams, all is done at once, in memory.
-    ``report`` is the file for tcpflow's report, of streams that have their usual names.
+    ``with_http`` writes the bodies of HTTP messages beside streams, decoded unless they are to be ``raw_bodies``, and
+    the table ``http``; ``function`` puts what a function that it names as ``module:function`` (looked for in the folder
+    ``path`` first) says of each stream into the column ``result``.  With either of them and another template than the
+    default, where names have to wait for all streams, all is done at once, in memory.
+    ``report`` is the file for tcpflow's report, and with ``index`` each file has an index beside it as tcpflow's: of
+    streams that have their usual names.
 
     Raises FilterError where the filter means nothing on any packet, UsageError, and errors of sources and targets.
     """
     from jobs.scratch import scratch
     from jobs.streams.contents import HTTP, Contents
 
-    contents = Contents(with_http, function)
+    contents = Contents(with_http, raw_bodies, function, path)
     contents.check()
     if folder is not None:
         make_empty(folder)
@@ -121,7 +127,7 @@ def write_streams(
         from queries.streams.naming import Template
 
         template = template or Template()
-        outputs = Outputs(made, folder, wanted, template, hashes, contents, report)
+        outputs = Outputs(made, folder, wanted, template, hashes, contents, report, index)
         job = Job(
             found_by_all(sources, scheduler),
             rules,

@@ -20,8 +20,6 @@ from jobs.rounds import Numbered, batches, name_lost, read_batches, sum_if_known
 from jobs.steps import Progress
 from jobs.streams.apart import (
     Answer,
-    Answered,
-    Elsewhere,
     end_together,
     finish,
     hand_out,
@@ -30,6 +28,7 @@ from jobs.streams.apart import (
     memory_of,
 )
 from jobs.streams.api import Sizes, StreamsReport, Watcher, empty
+from jobs.streams.ended import Elsewhere, find_ends_of, leave
 from jobs.streams.tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
 from pcap2arrow.conversion.guess import guessed_units
 from pcap2arrow.errors import ExportError
@@ -46,8 +45,6 @@ from queries.streams.shifts import MisguessedError, Proof, Shifts
 from queries.streams.spill import ROW, Parting, Piece, Spill, memory
 
 if TYPE_CHECKING:
-    from pcap2arrow.conversion.placed import Unit
-    from pcap2arrow.inputs import Input
     from queries.filters.compiled import Filter
 
 _FILE_BLOCK = 1 << 12
@@ -96,12 +93,13 @@ class Job:
         Where units begin is found by a guess, which is proven later, or by a look at all of the capture.
         """
         octets = self.sizes.task
-        guessed = partial(guessed_units, octets=octets) if self.workers > 1 else _whole
         exact = partial(units, executor=self.executor, workers=self.workers, octets=octets)
         all_are_needed = self.outputs.hashes or "octets" in self.outputs.tables
         all_are_needed |= self.rules.gaps != "zero" or bool(self.outputs.contents)
-        ways = [(guessed, True), (exact, True), (exact, False)]
-        return ways[-1:] if all_are_needed else ways
+        if all_are_needed:
+            return [(exact, False)]
+        guessed = [(partial(guessed_units, octets=octets), True)] if self.workers > 1 else []
+        return [*guessed, (exact, True), (exact, False)]
 
     def _reading(self, *, apart: bool = False) -> Reading:
         return Reading(
@@ -201,6 +199,8 @@ class Job:
             for held in each.fragments:
                 self._take(reading, held, shifted)
             self.watch(Progress("read", done, total))
+        if not proof.holds:
+            raise MisguessedError
         last = [each for each in found if each[1].is_last]
         path = None if in_memory else str(Path(self.outputs.temporary, "fragments.packets"))
         if not reading.apart:
@@ -216,7 +216,7 @@ class Job:
 
     def _parting(self, found: Sequence[Part], reading: Reading) -> Parting:
         """How flows are parted, so that no bucket takes more memory than it may."""
-        if (self.rules.as_tcpflow and not reading.apart) or self.outputs.at_once:
+        if self.outputs.at_once:
             return Parting.into(1)
         expected = sum(part.rows for part in found) * ROW
         if not reading.apart:
@@ -241,10 +241,29 @@ class Job:
         schema = self._schema(apart=False)
         given = schema, self.rules, self.outputs, self.sizes.memory
         tasks = [
-            NamedTask(_bucket(str(number)), partial(put_together, str(number), some, *given))
-            for number, some in buckets
+            NamedTask(_bucket(str(number)), partial(put_together, str(number), some, *given, elsewhere))
+            for (number, some), elsewhere in zip(buckets, self._ended(buckets, schema), strict=True)
         ]
         return [each for several in self._run("write", tasks) for each in several]
+
+    def _ended(
+        self, buckets: Sequence[tuple[int, list[Piece]]], schema: pl.Schema
+    ) -> Sequence[Elsewhere | None]:
+        """Two rounds more where it matters for each bucket when streams of others ended."""
+        if not self.rules.as_tcpflow or len(buckets) < 2:
+            return [None] * len(buckets)
+        stem = str(Path(self.outputs.temporary, "ended"))
+        tasks = [
+            NamedTask(_bucket(str(number)), partial(leave, some, schema, self.rules, f"{stem}.{number}"))
+            for number, some in buckets
+        ]
+        left = list(self._run("follow", tasks))
+        return self._elsewhere(len(buckets), partial(find_ends_of, left, self.rules, stem), stem)
+
+    def _elsewhere(self, groups: int, find: Callable[[], None], path: str) -> Sequence[Elsewhere]:
+        for _ in self._run("follow", [NamedTask("streams of all buckets", find)]):
+            pass
+        return [Elsewhere(path, group) for group in range(groups)]
 
     def _put_together_apart(
         self,
@@ -280,21 +299,16 @@ class Job:
         of_stretch = iter(answers)
         answered = [(each, [next(of_stretch) for _ in each.stretches]) for each in laid]
         groups = list(batches(answered, memory_of, self.sizes.finished))
+        elsewhere: Sequence[Elsewhere | None] = [None] * len(groups)
+        if self.rules.as_tcpflow and any(each.left for each in laid):
+            path = str(Path(self.outputs.temporary, "ended"))
+            elsewhere = self._elsewhere(len(groups), partial(end_together, groups, self.rules, path), path)
+        names = [some[0][0].name for some in groups]
         last = [
-            NamedTask(_bucket(name), partial(finish, name, some, self.rules, self.outputs, elsewhere))
-            for name, some, elsewhere in zip(
-                [some[0][0].name for some in groups], groups, self._elsewhere(groups), strict=True
-            )
+            NamedTask(_bucket(name), partial(finish, name, some, self.rules, self.outputs, ended))
+            for name, some, ended in zip(names, groups, elsewhere, strict=True)
         ]
         return [each for several in self._run("write", last) for each in several]
-
-    def _elsewhere(self, groups: Sequence[Sequence[Answered]]) -> Sequence[Elsewhere | None]:
-        """For each group of buckets when the streams of others ended, where that decides what becomes of its own."""
-        if not self.rules.as_tcpflow or not any(laid.left for some in groups for laid, _ in some):
-            return [None] * len(groups)
-        path = str(Path(self.outputs.temporary, "ended"))
-        task = NamedTask("streams of all buckets", partial(end_together, groups, self.rules, path))
-        return [each for found in self._run("follow", [task]) for each in found]
 
     def _run(self, step: str, tasks: Sequence[NamedTask]) -> Iterator[Any]:
         """Run the tasks of a round; one that kills its worker ends the job."""
@@ -323,11 +337,6 @@ class Job:
                 )
 
 
-def _whole(found: Input) -> Sequence[Unit]:
-    """No units: a capture is read as a whole."""
-    return ()
-
-
 def _unchanged(fragments: pl.DataFrame) -> pl.DataFrame:
     return fragments
 
@@ -354,5 +363,5 @@ def _move(source: Path, target: Path) -> None:
 def _report(partials: Sequence[Partial], warnings: tuple[str, ...], errors: tuple[str, ...]) -> StreamsReport:
     names = "streams", "files", "octets", "missing", "conflicts"
     sums = {name: sum(getattr(each, name) for each in partials) for name in names}
-    more = sorted(warning for each in partials for warning in each.warnings)
-    return StreamsReport(**sums, warnings=(*warnings, *more), errors=errors)
+    found = tuple(sorted(warning for each in partials for warning in each.warnings))
+    return StreamsReport(**sums, warnings=(*warnings, *found), of_contents=found, errors=errors)

@@ -18,11 +18,21 @@ from queries.streams.partial import Partial
 _TABLES = _CLOSED, _OPEN, _EVENTS = "closed", "open", "events"
 
 
-def write_objects(bucket: Bucket, names: Mapping[int, str], folder: str | None, stem: str) -> None:
+def write_objects(
+    bucket: Bucket, names: Mapping[int, str], folder: str | None, findings: Findings, stem: str
+) -> None:
     """Write what the report says of a bucket's streams to files that begin with ``stem``."""
-    found = Objects.of(bucket, shown(names, folder), Findings())
+    found = Objects.of(bucket, shown(names, folder), findings)
     for table in _TABLES:
         write_frames(f"{stem}.{table}", [getattr(found, table)])
+
+
+def write_indexes(bucket: Bucket, names: Mapping[int, str], folder: str) -> None:
+    """Beside each file one of lines OFFSET|TIME|OCTETS, one for each segment, with the nanoseconds of its time."""
+    for stream, lines in bucket.index_lines(sorted(names)):
+        path = Path(folder, f"{names[stream]}.findx")
+        with failing_as(path), path.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
 
 
 def shown(names: Mapping[int, str], folder: str | None) -> dict[int, str]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from jobs.streams.contents import Contents
+from jobs.streams.contents import NOTHING, Contents, Found
+from jobs.streams.ended import Elsewhere
 from pcap2arrow.errors import DatasetError, FormatError, LimitError, SourceError
 from pcap2arrow.writing.target import failing_as
 from queries.streams.bucket import Bucket
@@ -45,9 +46,9 @@ SHARE = 4
 class Outputs:
     """What is made of streams: files in ``folder``, the tables that are named, hashes; ``temporary`` is for the rest.
 
-    ``contents`` are looked for in them.  ``report`` is where tcpflow's report goes, if it is wanted.  Where names have
-    to wait for all streams (``final`` is False), files have numbers for the time being; where what is looked for needs
-    them, all streams are put together ``at_once``.
+    ``contents`` are looked for in them.  ``report`` is where tcpflow's report goes, if it is wanted, and with ``index``
+    files have indexes, as tcpflow's.  Where names have to wait for all streams (``final`` is False), files have numbers
+    for the time being; where what is looked for needs them, all streams are put together ``at_once``.
     """
 
     temporary: str
@@ -57,6 +58,7 @@ class Outputs:
     hashes: bool
     contents: Contents
     report: str | None
+    index: bool = False
 
     @property
     def final(self) -> bool:
@@ -76,13 +78,25 @@ class Outputs:
         """What files of a bucket's streams are called for the time being, unless names are ``given``."""
         return given or {each: self.number(name, each) for each in bucket.opened().tolist()}
 
-    def report_of(self, bucket: Bucket, given: Mapping[int, str] | None, stem: str) -> None:
-        """Write what the report says of a bucket's streams, whose names these are, if it is wanted."""
+    def describe(
+        self,
+        bucket: Bucket,
+        given: Mapping[int, str] | None,
+        stem: str,
+        found: Found = NOTHING,
+        digests: Sequence[str | None] | None = None,
+    ) -> None:
+        """Write what the report says of a bucket's streams, whose names these are, and indexes, as they are wanted."""
         if self.report is not None:
             from jobs.streams.report import write_objects
 
             assert given is not None
-            write_objects(bucket, given, self.folder, stem)
+            write_objects(bucket, given, self.folder, found.findings(self.folder, digests), stem)
+        if self.index:
+            from jobs.streams.report import write_indexes
+
+            assert given is not None and self.folder is not None
+            write_indexes(bucket, given, self.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +167,24 @@ def _fragments(reading: Reading, path: str | None) -> Iterator[str | pl.DataFram
 
 
 def put_together(
-    name: str, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, outputs: Outputs, most: int
+    name: str,
+    pieces: Sequence[Piece],
+    schema: pl.Schema,
+    rules: Rules,
+    outputs: Outputs,
+    most: int,
+    elsewhere: Elsewhere | None = None,
 ) -> list[Partial]:
-    """Write the streams of a bucket; of one that takes more memory than ``most``, part by part."""
+    """Write the streams of a bucket; of one that takes more memory than ``most``, part by part.
+
+    For tcpflow's rules it takes to know when streams of others ended, if there are others.
+    """
+    ended = None if elsewhere is None else elsewhere.read()
     found = []
     for number, some in enumerate(_fitting(pieces, schema, rules, outputs, name, most)):
         stem = f"{name}-{number}"
         if memory(some) <= most or rules.as_tcpflow or outputs.contents:
-            found.append(write_bucket(stem, Bucket.of_pieces(some, schema, rules), outputs))
+            found.append(write_bucket(stem, Bucket.of_pieces(some, schema, rules, ended=ended), outputs))
         else:
             found.append(_write_long(stem, some, schema, rules, outputs, most))
     return found
@@ -184,14 +208,15 @@ def write_bucket(name: str, bucket: Bucket, outputs: Outputs) -> Partial:
         bucket.write_files(outputs.numbers(name, bucket, given), Path(outputs.folder))
     digests = bucket.digests() if outputs.hashes else {}
     made: dict[str, pl.DataFrame] = {}
-    warnings: tuple[str, ...] = ()
+    found = NOTHING
     if outputs.contents and given is not None:
-        streams = bucket.streams_table(given, digests)
-        made, warnings = outputs.contents.look_into(bucket, given, streams, outputs.folder)
+        found = outputs.contents.look_into(bucket, given, outputs.folder)
+        if outputs.tables:
+            made = found.tables(bucket, given, bucket.streams_table(given, digests))
     stem = str(Path(outputs.temporary, name))
-    found = write_partial(bucket, stem, outputs.tables, given=given, digests=digests, made=made)
-    outputs.report_of(bucket, given, stem)
-    return replace(found, warnings=warnings)
+    partial_ = write_partial(bucket, stem, outputs.tables, given=given, digests=digests, made=made)
+    outputs.describe(bucket, given, stem, found, digests.get("md5"))
+    return replace(partial_, warnings=found.warnings)
 
 
 def _write_long(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.tcpflow.arguments import LIVE, Arguments
-from pcap2arrow.errors import ExportError, UsageError
+from pcap2arrow.errors import UsageError
 from pcap2arrow.savefile.source import STANDARD_INPUT
 
 if TYPE_CHECKING:
+    from jobs.streams.contents import Contents
     from queries.filters.compiled import Filter
     from queries.streams.bucket import Bucket
-    from queries.streams.dfxml import Findings
     from queries.streams.naming import Template
     from queries.streams.rules import Rules
 
@@ -46,7 +46,6 @@ def run(arguments: Arguments, *, write: Callable[[bytes], object]) -> Outcome:
 
     Raises FilterError, UsageError, and errors of sources and targets.
     """
-    from jobs.functions import load_function
     from jobs.tcpflow.reading import read_bucket
     from queries.filters.compiled import compile_filter
     from queries.streams.rules import SKIP, Rules
@@ -56,15 +55,14 @@ def run(arguments: Arguments, *, write: Callable[[bytes], object]) -> Outcome:
     names = template(arguments)
     chosen = compile_filter(arguments.expression) if arguments.expression else None
     rules = Rules(SKIP if arguments.skip is None else arguments.skip, arguments.limit, as_tcpflow=True)
-    function = None
-    if "python" in arguments.scanners and arguments.function:
-        function = load_function(arguments.function, path=arguments.path)
+    contents = _contents(arguments)
+    contents.check()
     folder = Path(arguments.folder or ".")
     if arguments.storing or arguments.with_report:
         _make(folder)
     if _is_usual(arguments, names, folder):
         return _run_in_buckets(arguments, names, folder, rules, chosen)
-    run = _Run(arguments, names, folder, function)
+    run = _Run(arguments, names, folder, contents)
     if not arguments.following:
         run.store(None)
         return run.outcome
@@ -83,6 +81,15 @@ def run(arguments: Arguments, *, write: Callable[[bytes], object]) -> Outcome:
     return run.outcome
 
 
+def _contents(arguments: Arguments) -> Contents:
+    """What scanners look for in streams."""
+    from jobs.streams.contents import Contents
+
+    scanners = arguments.scanners
+    function = arguments.function if "python" in scanners else None
+    return Contents("http" in scanners, arguments.raw_bodies, function or None, arguments.path)
+
+
 def _report(arguments: Arguments, folder: Path) -> str:
     """Where the report goes."""
     return arguments.report or str(folder / _REPORT)
@@ -96,13 +103,12 @@ def _make(folder: Path) -> None:
 
 
 def _is_usual(arguments: Arguments, names: Template, folder: Path) -> bool:
-    """Whether streams become files in an empty folder, under the usual names, and nothing else is asked for."""
+    """Whether streams become files in an empty folder, under the usual names, each apart from all others."""
     if not (arguments.following and arguments.storing and arguments.folder) or arguments.console:
         return False
     others = (
         arguments.finishing,
-        arguments.scanners,
-        arguments.index,
+        arguments.shift,
         arguments.captures,
         arguments.unprocessed is not None,
         STANDARD_INPUT in arguments.sources,
@@ -118,17 +124,24 @@ def _run_in_buckets(
     from jobs.streams.api import write_streams
 
     beside = folder.absolute().parent
+    contents = _contents(arguments)
     found = write_streams(
         arguments.sources,
         rules=rules,
         folder=str(folder),
         template=names,
         chosen=chosen,
+        hashes="md5" in arguments.scanners,
+        with_http=contents.with_http,
+        raw_bodies=contents.raw,
+        function=contents.function,
+        path=contents.path,
         report=_report(arguments, folder) if arguments.with_report else None,
+        index=arguments.index,
         scheduler=fitting_scheduler(arguments.sources, None),
         temporary=str(beside) if os.access(beside, os.W_OK) else tempfile.gettempdir(),
     )
-    return Outcome(found.errors)
+    return Outcome(found.errors, list(found.of_contents))
 
 
 @dataclass(slots=True)
@@ -138,7 +151,7 @@ class _Run:
     arguments: Arguments
     template: Template
     folder: Path
-    function: Callable[[bytes], object] | None
+    contents: Contents
     names: dict[int, str] = field(default_factory=dict)
     outcome: Outcome = field(default_factory=Outcome)
 
@@ -153,50 +166,27 @@ class _Run:
 
     def store(self, bucket: Bucket | None) -> None:
         """Write files and their report; what is printed is not stored."""
-        from jobs.streams.report import shown, write_report
-        from queries.streams.dfxml import Findings
+        from jobs.streams.contents import NOTHING
+        from jobs.streams.report import shown, write_indexes, write_report
 
-        arguments = self.arguments
-        findings = Findings()
+        arguments, folder = self.arguments, str(self.folder)
+        found, digests = NOTHING, None
         if bucket is not None and arguments.storing and not arguments.console:
             self.names = bucket.names(self.template, taken=_files(self.folder))
             bucket.write_files(self.names, self.folder)
             if arguments.index:
-                _write_index(bucket, self.names, self.folder)
-            findings = self._findings(bucket)
+                write_indexes(bucket, self.names, folder)
+            if "md5" in arguments.scanners:
+                digests = bucket.digests()["md5"]
+            found = self.contents.look_into(bucket, self.names, folder)
+            self.outcome.warnings += found.warnings
         if arguments.with_report:
             write_report(
-                _report(arguments, self.folder), bucket, shown(self.names, str(self.folder)), findings
+                _report(arguments, self.folder),
+                bucket,
+                shown(self.names, folder),
+                found.findings(folder, digests),
             )
-
-    def _findings(self, bucket: Bucket) -> Findings:
-        """What scanners find in streams; bodies of HTTP become files."""
-        from queries.streams.dfxml import Findings, Inner
-
-        digests, inner, results = None, {}, {}
-        if "md5" in self.arguments.scanners:
-            digests = bucket.digests()["md5"]
-        if "http" in self.arguments.scanners:
-            from queries.http.bodies import Rules, bodies
-
-            rules = Rules(as_tcpflow=True, raw=self.arguments.raw_bodies)
-            found = bodies(bucket, self.names, rules, folder=self.folder)
-            self.outcome.warnings += found.warnings
-            inner = {
-                stream: [
-                    Inner(each.message.offset, str(self.folder / each.name), each.size)
-                    for each in of_stream
-                    if each.name is not None
-                ]
-                for stream, of_stream in found.of_stream.items()
-            }
-        if self.function is not None:
-            from queries.streams.mapping import mapped
-
-            said = mapped(bucket, self.names, self.function, title=self.arguments.function or "")
-            results = said.results
-            self.outcome.warnings += said.warnings
-        return Findings(digests, inner, results)
 
     def write_captures(self, bucket: Bucket | None, chosen: Filter | None) -> None:
         """Write captures of each stream, and of the packets that belong to none, as they are asked for."""
@@ -217,17 +207,3 @@ def _files(folder: Path) -> set[str]:
     return {
         str((Path(root) / name).relative_to(folder)) for root, _, names in os.walk(folder) for name in names
     }
-
-
-def _write_index(bucket: Bucket, names: Mapping[int, str], folder: Path) -> None:
-    """Beside each file one of lines OFFSET|TIME|OCTETS, one for each segment, with the nanoseconds of its time."""
-    for stream, lines in bucket.index_lines(sorted(names)):
-        _write_text(folder / f"{names[stream]}.findx", lines)
-
-
-def _write_text(path: Path, parts: Iterable[str]) -> None:
-    try:
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(parts)
-    except OSError as error:
-        raise ExportError(f"{path}: {error.strerror}") from error

@@ -30,7 +30,7 @@ def guessed_units(found: Input, octets: int) -> tuple[Unit, ...]:
             begins = [Position(0), *(each for each in guesses if each is not None)]
             ends = [*(each.offset for each in begins[1:]), source.size]
             return tuple(
-                Unit(0, "", begin, end, _packets(source, header, begin, end), 1, None)
+                Unit(0, "", begin, end, _packets(source, header, begin, end), 1, None, is_guess=True)
                 for begin, end in zip(begins, ends, strict=True)
             )
     except FormatError:

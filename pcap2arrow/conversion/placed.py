@@ -24,7 +24,8 @@ class Unit:
     """What begins in one block of a capture; written by one worker, to files whose names begin with ``stem``.
 
     ``end`` is the octet where the next unit begins; ``first_frame`` numbers the unit's first packet; ``order_before``
-    is the greatest time of all packets before it, None without one; ``marks`` are offsets of some of its records.
+    is the greatest time of all packets before it, None without one; ``marks`` are offsets of some of its records.  One
+    that ``is_guess`` may begin elsewhere, and is as if the capture began with it.
     """
 
     capture_id: int
@@ -35,6 +36,7 @@ class Unit:
     first_frame: int
     order_before: int | None
     marks: Positions | None = field(default=None, compare=False, repr=False)
+    is_guess: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from pcap2arrow.writing.target import failing_as
 from queries.filters.machine.frames import Slices
 from queries.streams.assembly import Assembly, Crowd, lay_out
 from queries.streams.bucket import Bucket
-from queries.streams.follow import follow_at_once
+from queries.streams.ended import ends
+from queries.streams.follow import Followed, follow_at_once
 from queries.streams.packets import AT, LENGTH, PART, Packets, grouped, sorted_by_order
 from queries.streams.rules import Rules
 from queries.streams.shifts import Shifts
@@ -86,20 +87,41 @@ def follow_apart(
     In the bucket no stream contradicts itself, and flows that need a look at their octets are not there.
     """
     table, lengths = sorted_by_order(*read_pieces(pieces, schema, shifts))
-    packets = grouped(table, lengths)
-    pair = table["flow_hash"].to_numpy()[packets.order[packets.bounds[:-1]]] & ~np.uint64(1)
-    followed, left = follow_at_once(packets, rules, pair)
+    packets, followed, left = _followed(table, lengths, rules)
     assembly, crowd = lay_out(followed.writes, len(followed.streams), rules)
     bucket = Bucket(packets, followed, assembly, rules)
-    ended = bucket.ended() if rules.as_tcpflow else None
-    return bucket, _questions(packets, crowd, _left(packets, table, left), ended)
+    ended = ends(packets, followed) if rules.as_tcpflow else None
+    return bucket, _questions(packets, crowd, table[_left(packets, left)], ended)
 
 
-def _left(packets: Packets, table: pl.DataFrame, flows: Ints) -> pl.DataFrame:
+def left_with_octets(
+    table: pl.DataFrame, payload: Slices, rules: Rules
+) -> tuple[pl.DataFrame, pl.DataFrame, NDArray[np.uint8]]:
+    """Of a frame of segments and what these carried the packets of flows that need a look at their octets.
+
+    With the places where other streams end, and these octets, one after another.
+    """
+    table, payload = sorted_by_order(table, payload)
+    packets, followed, left = _followed(table, payload, rules)
+    rows = _left(packets, left)
+    chosen = payload.take(rows)
+    lengths = chosen.ends - chosen.starts
+    octets = Slices.of_arrow(gather([chosen.data], 0, chosen.starts, lengths)).data
+    found = table[rows].with_columns(pl.Series(LENGTH, lengths.astype(np.uint32)))
+    return found, ends(packets, followed), octets
+
+
+def _followed(table: pl.DataFrame, payload: Slices, rules: Rules) -> tuple[Packets, Followed, Ints]:
+    packets = grouped(table, payload)
+    pair = table["flow_hash"].to_numpy()[packets.order[packets.bounds[:-1]]] & ~np.uint64(1)
+    return packets, *follow_at_once(packets, rules, pair)
+
+
+def _left(packets: Packets, flows: Ints) -> Ints:
+    """The rows of some flows in the order of the whole."""
     is_left = np.zeros(packets.flows, np.bool_)
     is_left[flows] = True
-    rows = packets.order[np.repeat(is_left, np.diff(packets.bounds))]
-    return table[np.sort(rows)]
+    return np.sort(packets.order[np.repeat(is_left, np.diff(packets.bounds))])
 
 
 def _questions(packets: Packets, crowd: Crowd, left: pl.DataFrame, ended: pl.DataFrame | None) -> Questions:

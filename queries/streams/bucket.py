@@ -13,7 +13,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from queries.filters.machine.frames import Slices
-from queries.merging import ORDER
 from queries.streams import files, naming, tables
 from queries.streams.assembly import Assembly, assemble
 from queries.streams.follow import NOWHERE, Followed, follow
@@ -42,9 +41,11 @@ class Bucket:
         return cls._of(grouped(in_order(frames)), rules)
 
     @classmethod
-    def of_pieces(cls, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules) -> Bucket:
+    def of_pieces(
+        cls, pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, *, ended: pl.DataFrame | None = None
+    ) -> Bucket:
         """Of pieces of such frames, at least one, that were parted (see :mod:`~queries.streams.spill`)."""
-        return cls.of_table(*read_pieces(pieces, schema), rules)
+        return cls.of_table(*read_pieces(pieces, schema), rules, ended=ended)
 
     @classmethod
     def of_table(
@@ -74,12 +75,6 @@ class Bucket:
         kept = np.ones(len(table), np.bool_)
         kept[whole.packets.order[rows]] = False
         return cls.of([table.filter(kept)], rules)
-
-    def ended(self) -> pl.DataFrame:
-        """The places of the packets that closed streams in the order of the whole."""
-        closing = self.followed.streams.closing
-        rows = self.packets.order[closing[closing >= 0]]
-        return self.packets.table.select(ORDER)[rows]
 
     def opened(self) -> NDArray[np.int64]:
         """The streams that have a file, in the order in which their first octets came."""

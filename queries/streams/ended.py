@@ -8,7 +8,7 @@ are followed again, apart from others, for what belongs to their streams.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from queries.filters.machine.frames import Slices
 from queries.merging import ORDER
-from queries.streams.follow import closings
+from queries.streams.follow import Followed, closings
 from queries.streams.packets import LENGTH, Packets, grouped, rows_before
 from queries.streams.rules import Rules
 
@@ -38,11 +38,18 @@ class Left:
     ended: pl.DataFrame
 
 
+def ends(packets: Packets, followed: Followed) -> pl.DataFrame:
+    """The places of the packets that closed streams in the order of the whole."""
+    closing = followed.streams.closing
+    return packets.table.select(ORDER)[packets.order[closing[closing >= 0]]]
+
+
 def left_of(left: pl.DataFrame, ended: pl.DataFrame, group: int, octets_at: int) -> Left:
     """The packets of flows that were left of a bucket, a frame whose octets are one after another from there on."""
     ends = np.cumsum(left[LENGTH].to_numpy(), dtype=np.int64) + octets_at
     packets = grouped(left, Slices(np.empty(0, np.uint8), ends - left[LENGTH].to_numpy(), ends))
-    return Left(group, packets, left.select(ORDER)[packets.order], ended.select(ORDER))
+    places = left.select(ORDER)[packets.order]
+    return Left(group, replace(packets, table=pl.DataFrame()), places, ended.select(ORDER))
 
 
 def ended_together(left: Sequence[Left], octets: NDArray[np.uint8], rules: Rules) -> pl.DataFrame:

@@ -134,7 +134,7 @@ class Part:
     and ``name`` the capture's.
     The one that ``is_last`` is what fragments in all others make: its reading has to have read these, or to have been
     given the fragments that others held.  ``source`` reads octets of its packets once more (None: that can't be).
-    ``unit`` is what it is of a capture, if that was cut into several.
+    ``unit`` is what it is of a capture, if that is a guess.
     """
 
     frames: Callable[[Reading], Iterator[pl.DataFrame]]
@@ -355,7 +355,8 @@ def _of_input(found: Input, number: int, reading: Reading, units: Units) -> Iter
         size = unit.end - unit.begin.offset
         again = partial(of_capture, found, before)
         frames = partial(_of_capture, found, before, unit, number)
-        yield Part(frames, reading, size, unit.packets, again, name=found.name, unit=unit)
+        guess = unit if unit.is_guess else None
+        yield Part(frames, reading, size, unit.packets, again, name=found.name, unit=guess)
     if not planned:
         stored = stored_octets(found)
         rows = (stored or 0) // _OCTETS_OF_A_RECORD

@@ -40,24 +40,26 @@ class Shifts:
 
 
 class Proof:
-    """Proof that units begin where those before them end, of parts that come in their order; ``shifts`` follow."""
+    """Proof that units begin where those before them end, of parts that come in their order; ``shifts`` follow.
+
+    Whether it ``holds`` is known at the end.
+    """
 
     def __init__(self, parts: int) -> None:
         never = np.iinfo(np.int64).min
+        self.holds = True
         self.shifts = Shifts(np.zeros(parts, np.uint64), np.full(parts, never))
         self._end: Position | None = None
         self._packets, self._greatest = 0, never
 
-    def add(self, number: int, unit: Unit, after: Unit | None) -> None:
-        """A unit of a capture, and what was left of it (None: it could not be read).  Raises MisguessedError."""
+    def add(self, number: int, unit: Unit, after: Unit) -> None:
+        """A unit of a capture whose first frame is 1, and what was left of it."""
         if unit.begin == Position(0):
             self._packets, self._greatest = 0, np.iinfo(np.int64).min
         elif unit.begin != self._end:
-            raise MisguessedError
-        self.shifts.frames[number] = self._packets + 1 - unit.first_frame
-        self.shifts.turns[number] = self._greatest
-        self._end = None if after is None else after.begin
-        if after is not None:
-            self._packets += after.first_frame - unit.first_frame
-            if after.order_before is not None:
-                self._greatest = max(self._greatest, after.order_before)
+            self.holds = False
+        self.shifts.frames[number], self.shifts.turns[number] = self._packets, self._greatest
+        self._end = after.begin
+        self._packets += after.first_frame - 1
+        if after.order_before is not None:
+            self._greatest = max(self._greatest, after.order_before)

@@ -1,0 +1,67 @@
+"""Rounds for tcpflow's rules: when streams ended, of all buckets, before any bucket is put together for good."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pcap2arrow.writing.target import failing_as
+from queries.streams.apart import left_with_octets
+from queries.streams.ended import GROUP, ended_together, left_of
+from queries.streams.rules import Rules
+from queries.streams.spill import Piece, read_pieces
+
+Left = tuple[pl.DataFrame, pl.DataFrame, NDArray[np.uint8]]
+"""Packets of flows that were left of a bucket, where its other streams ended, and what the packets carried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """When streams ended of which a file tells, but for those of one group of buckets."""
+
+    path: str
+    group: int
+
+    def read(self) -> pl.DataFrame:
+        """Their places, in the order of the whole."""
+        return pl.read_ipc(self.path).filter(pl.col(GROUP).ne_missing(self.group))
+
+
+def find_ends(left: Iterable[tuple[int, Left]], rules: Rules, path: str) -> None:
+    """Write when the streams of all groups of buckets ended to a new file; what was left comes with its group."""
+    octets, at = f"{path}.octets", 0
+    found = []
+    with failing_as(octets), Path(octets).open("xb") as file:
+        for group, (packets, ended, payload) in left:
+            found.append(left_of(packets, ended, group, at))
+            at += file.write(payload.data)
+    mapped = np.memmap(octets, np.uint8, "r") if at else np.empty(0, np.uint8)
+    whole = ended_together(found, mapped, rules)
+    with failing_as(path), Path(path).open("wb") as target:
+        whole.write_ipc(target)
+
+
+def leave(pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, path: str) -> str:
+    """Write what is left of a bucket to a new file, for :func:`find_ends_of`; the result is its path."""
+    left = left_with_octets(*read_pieces(pieces, schema), rules)
+    with failing_as(path), Path(path).open("xb") as file:
+        pickle.dump(left, file, pickle.HIGHEST_PROTOCOL)
+    return path
+
+
+def find_ends_of(paths: Sequence[str], rules: Rules, path: str) -> None:
+    """Write when the streams of all buckets ended to a new file, by what these left: each is a group."""
+
+    def left() -> Iterator[tuple[int, Left]]:
+        for group, each in enumerate(paths):
+            with Path(each).open("rb") as file:
+                yield group, pickle.load(file)
+            Path(each).unlink()
+
+    find_ends(left(), rules, path)
