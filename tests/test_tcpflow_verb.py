@@ -21,7 +21,7 @@ from jobs.tcpflow.arguments import read_arguments
 from jobs.tcpflow.run import run
 from pcap2arrow.errors import FilterError, UsageError
 from queries.streams.rules import SKIP, Rules
-from tests import commands, tcp
+from tests import commands, http_streams, tcp
 from tests.conftest import CorpusCapture
 from tests.oracles import tcpflow
 from tests.test_streams_tcpflow import EXCEPTIONS, TINY, UNPADDED, random_frames
@@ -300,6 +300,39 @@ def test_reports_of_random_flows(
     assert sum(tcpflow.file_objects(ours).values()) > 90
     assert tcpflow.counts(ours) == tcpflow.counts(theirs)
     assert _without_usage(parted) == _without_usage(ours), "buckets make no difference, in order neither"
+
+
+def test_scanners_and_indexes_in_many_buckets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MD5, bodies and indexes are the same whatever else is in a bucket; of flows in which order decides, too."""
+    capture = tmp_path / "mixed.pcap"
+    spoken = [
+        (b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + bytes([n]) * 99)
+        for n in range(20)
+    ]
+    http_streams.write(capture, spoken)
+    octets = capture.read_bytes()
+    tcp.write(capture, random_frames(0))
+    capture.write_bytes(capture.read_bytes() + octets[24:])
+    for name in ("whole", "parted"):
+        (tmp_path / name).mkdir()
+    _ours(["-r", str(capture), "-o", "out", "-a", "-I"], tmp_path / "whole")
+    monkeypatch.chdir(tmp_path / "parted")
+    wanted = {"hashes": True, "with_http": True, "index": True, "report": "out/report.xml"}
+    rules = Rules(as_tcpflow=True)
+    write_streams([capture], rules=rules, folder="out", workers=2, sizes=TINY, **wanted)  # type: ignore[arg-type]
+    whole, parted = (tcpflow.contents(tmp_path / name / "out") for name in ("whole", "parted"))
+    reports = [tmp_path / name / "out" / "report.xml" for name in ("whole", "parted")]
+    assert whole == parted and sum("HTTPBODY" in name for name in whole) == 20
+    assert sum(name.endswith(".findx") for name in whole) > 100
+    assert _without_usage(reports[0]) == _without_usage(reports[1])
+
+
+def test_times_are_shifted(capture: Path, tmp_path: Path, tool: Tool) -> None:
+    _both(tool("tcpflow"), ["-r", str(capture), "-o", "out", "-S", "tdelta=3600"], tmp_path)
+    theirs, ours = (
+        tcpflow.file_objects(tmp_path / name / "out" / "report.xml") for name in ("theirs", "ours")
+    )
+    assert _without_md5(ours) == _without_md5(theirs) and len(ours) > 2
 
 
 def _without_usage(report: Path) -> str:
