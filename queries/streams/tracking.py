@@ -327,10 +327,10 @@ class EndTracker(RowTracker):
         self.closings: list[int] = []
         self._remembered: deque[Track] = deque()
 
-    def step(self, flow: int, row: int, seq: int, flags: int, length: int) -> None:
-        """Follow a flow by one packet more."""
-        super().step(flow, row, seq, flags, length)
+    def _begin(self, flow: int, row: int, seq: int, flags: int) -> Track:
+        track = super()._begin(flow, row, seq, flags)
         self.tracks.clear()
+        return track
 
     def _close(self, track: Track, row: int) -> None:
         super()._close(track, row)
