@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pcap2arrow.writing.target import failing_as
 from queries.streams.apart import left_with_octets
 from queries.streams.ended import GROUP, ended_together, left_of
+from queries.streams.ended import Left as LeftOf
 from queries.streams.rules import Rules
 from queries.streams.spill import Piece, read_pieces
 
@@ -35,16 +37,24 @@ class Elsewhere:
 
 def find_ends(left: Iterable[tuple[int, Left]], rules: Rules, path: str) -> None:
     """Write when the streams of all groups of buckets ended to a new file; what was left comes with its group."""
-    octets, at = f"{path}.octets", 0
-    found = []
-    with failing_as(octets), Path(octets).open("xb") as file:
-        for group, (packets, ended, payload) in left:
-            found.append(left_of(packets, ended, group, at))
-            at += file.write(payload.data)
-    mapped = np.memmap(octets, np.uint8, "r") if at else np.empty(0, np.uint8)
-    whole = ended_together(found, mapped, rules)
+    octets = Path(f"{path}.octets")
+    with failing_as(octets), octets.open("xb") as file:
+        whole = ended_together(_stored(left, file, rules), lambda: _mapped(octets, file), rules)
     with failing_as(path), Path(path).open("wb") as target:
         whole.write_ipc(target)
+
+
+def _stored(left: Iterable[tuple[int, Left]], file: IO[bytes], rules: Rules) -> Iterator[LeftOf]:
+    """What was left, with its octets in a file."""
+    at = 0
+    for group, (packets, ended, payload) in left:
+        yield left_of(packets, ended, group, at, rules)
+        at += file.write(payload.data)
+
+
+def _mapped(path: Path, file: IO[bytes]) -> NDArray[np.uint8]:
+    file.flush()
+    return np.memmap(path, np.uint8, "r") if file.tell() else np.empty(0, np.uint8)
 
 
 def leave(pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, path: str) -> str:

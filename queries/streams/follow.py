@@ -7,7 +7,7 @@ over columns; the others by a :class:`~queries.streams.tracking.Tracker`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -114,16 +114,25 @@ def follow_at_once(packets: Packets, rules: Rules, pair: NDArray[np.uint64]) -> 
     return Followed(streams, writes, np.empty(0, np.int64)), plain.left
 
 
-def closings(packets: Packets, rules: Rules, ended: Ints) -> Ints:
-    """The packets that close streams, as tcpflow has it, with ``ended`` as in :func:`follow`; no more is kept."""
+def odd_flows(packets: Packets, rules: Rules) -> tuple[Mask, Ints]:
+    """The flows in which order decides, and the packets that close streams of the others."""
     plain = _Plain(packets, rules)
-    plain.leave(plain.odd_flows())
+    odd = plain.odd_flows()
+    plain.leave(odd)
     closing = plain.streams().closing
-    tracker = EndTracker(packets, rules, saves=_saves(packets, plain.left, plain.closing, ended))
-    left = plain.left
-    del plain
-    tracker.follow(*_in_turn(packets, left))
-    return np.concatenate([closing[closing >= 0], np.array(tracker.closings, np.int64)])
+    return odd, closing[closing >= 0]
+
+
+def closings_in_turn(packets: Packets, rules: Rules, ended: Ints) -> Ints:
+    """The packets that close streams, as tcpflow has it, of flows in which order decides; no more is kept of them.
+
+    ``ended`` is as in :func:`follow`.
+    """
+    saved = np.sort(ended - 1)
+    tracker = EndTracker(packets, rules, saves=lambda row: int(np.searchsorted(saved, packets.order[row])))
+    rows = np.argsort(packets.order)
+    tracker.follow(rows, packets.flow[rows])
+    return np.array(tracker.closings, np.int64)
 
 
 def joined(*several: _Columns) -> _Columns:
@@ -374,35 +383,19 @@ def _tracked(packets: Packets, rules: Rules, flows: Ints, closing: Ints, ended: 
     """Follow flows packet by packet; ``closing`` and ``ended`` tell where others closed: tcpflow counts these."""
     if not len(flows):
         return RowTracker(packets, rules)
-    if rules.as_tcpflow:
-        tracker = RowTracker(packets, rules, saves=_saves(packets, flows, closing, ended))
-        tracker.follow(*_in_turn(packets, flows))
-    else:
-        tracker = RowTracker(packets, rules)
-        tracker.follow(*_rows(packets, flows))
-    return tracker
-
-
-def _rows(packets: Packets, flows: Ints) -> tuple[Ints, Ints]:
-    """The rows of flows, one flow after another, and the flow of each."""
-    rows = [np.arange(packets.bounds[flow], packets.bounds[flow + 1]) for flow in flows]
+    rows = np.concatenate([np.arange(packets.bounds[flow], packets.bounds[flow + 1]) for flow in flows])
     of_flow = np.repeat(flows, packets.bounds[flows + 1] - packets.bounds[flows])
-    return np.concatenate([NOWHERE, *rows]), of_flow
-
-
-def _in_turn(packets: Packets, flows: Ints) -> tuple[Ints, Ints]:
-    """The same in the order of the whole."""
-    rows, of_flow = _rows(packets, flows)
-    turn = np.argsort(packets.order[rows])
-    return rows[turn], of_flow[turn]
-
-
-def _saves(packets: Packets, flows: Ints, closing: Ints, ended: Ints) -> Callable[[int], int]:
-    """How many streams closed before a row that are not of these flows."""
+    if not rules.as_tcpflow:
+        tracker = RowTracker(packets, rules)
+        tracker.follow(rows, of_flow)
+        return tracker
     closed = closing.copy()
     closed[flows] = _NEVER
     saved = np.sort(np.concatenate([packets.order[closed[closed != _NEVER]], ended - 1]))
-    return lambda row: int(np.searchsorted(saved, packets.order[row]))
+    tracker = RowTracker(packets, rules, saves=lambda row: int(np.searchsorted(saved, packets.order[row])))
+    turn = np.argsort(packets.order[rows])
+    tracker.follow(rows[turn], of_flow[turn])
+    return tracker
 
 
 def streams_of(tracks: Sequence[Track], number: int = 0) -> tuple[Streams, Writes]:
