@@ -49,7 +49,7 @@ class LongTrack(Track):
     def drain(self) -> None:
         """Put what was written packet by packet to the rest."""
         if self.writes:
-            place, length, row = np.array(self.writes, np.int64).T
+            place, length, row = self.writes.table().T
             self.runs.append((place, length, row))
             self.writes.clear()
 

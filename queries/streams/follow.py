@@ -419,7 +419,7 @@ def streams_of(tracks: Sequence[Track], number: int = 0) -> tuple[Streams, Write
         with_syn=np.array([track.with_syn for track in tracks], np.bool_),
     )
     counts = [len(track.writes) for track in tracks]
-    flat = np.array([write for track in tracks for write in track.writes], np.int64).reshape(-1, 3)
+    flat = np.concatenate([np.empty((0, 3), np.int64), *(track.writes.table() for track in tracks)])
     origins = np.repeat(column([track.origin for track in tracks]), counts)
     stream = np.repeat(np.arange(number, number + len(tracks)), counts)
     return streams, Writes(stream, flat[:, 0] - origins, flat[:, 1], flat[:, 2])

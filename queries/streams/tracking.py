@@ -7,6 +7,7 @@ before that have places below 0.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +32,34 @@ def signed(difference: int) -> int:
     return (difference + _HALF) % _WORD - _HALF
 
 
+class TrackedWrites:
+    """What is written to a stream, in the order of its coming: three numbers each, for there may be millions."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self) -> None:
+        self._numbers = array("q")
+
+    def __len__(self) -> int:
+        return len(self._numbers) // 3
+
+    def add(self, place: int, octets: int, row: int) -> None:
+        """Add a write behind those before."""
+        self._numbers.extend((place, octets, row))
+
+    def add_all(self, writes: NDArray[np.int64]) -> None:
+        """Add rows of such numbers."""
+        self._numbers.frombytes(writes.tobytes())
+
+    def table(self) -> NDArray[np.int64]:
+        """Rows of place, octets and row."""
+        return np.array(self._numbers, np.int64).reshape(-1, 3)
+
+    def clear(self) -> None:
+        """Let go of all of them."""
+        del self._numbers[:]
+
+
 @dataclass(slots=True, eq=False)
 class Track:
     """A stream: what is known of it so far.
@@ -39,8 +68,8 @@ class Track:
     ``place``.  ``origin`` is the place of the first octet.  ``first``, ``last`` and ``closing`` are rows of
     :class:`Packets` (``closing`` -1 while it is open), ``opening`` the first row that was stored, -1 without any.
     ``end`` is the place of FIN, ``declared`` how many octets it says that there are, as tcpflow counts.
-    ``writes`` are (place, octets, row), in the order of their coming; a row may come twice.  ``farthest`` is where the
-    last octet ended when it came, kept or not, whatever came before the first one later.
+    In ``writes`` a row may come twice; ``content`` are pieces of them, with their places and rows.  ``farthest`` is
+    where the last octet ended when it came, kept or not, whatever came before the first one later.
     """
 
     flow: int
@@ -59,10 +88,10 @@ class Track:
     out_of_order: int = 0
     end: int | None = None
     declared: int = -1
-    writes: list[tuple[int, int, int]] = field(default_factory=list)
+    writes: TrackedWrites = field(default_factory=TrackedWrites)
     seen: Covered | None = None
     shifted: bool = False
-    content: Pieces | None = None
+    content: tuple[Pieces, NDArray[np.int64], NDArray[np.int64]] | None = None
 
 
 class Tracker(ABC):
@@ -177,7 +206,7 @@ class Tracker(ABC):
         elif distance == -1 and length == 1:
             return  # a keep-alive: RFC 9293, 3.8.4
         track.out_of_order += distance < 0
-        track.writes.append((place, kept, row))
+        track.writes.add(place, kept, row)
         if track.seen is not None and not (track.shifted and self._rules.as_tcpflow):
             track.seen.add(place, place + length)
         track.place = place + length
@@ -189,11 +218,8 @@ class Tracker(ABC):
         if self._rules.as_tcpflow and kept < missing and self._to_look_at > 0:
             self._to_look_at -= len(track.writes)
             head = track.origin + missing
-            track.writes += [
-                (at - missing, min(at + octets, head) - at, row)
-                for at, octets, row in track.writes
-                if at < head
-            ]
+            at, octets, rows = (known := track.writes.table())[known[:, 0] < head].T
+            track.writes.add_all(np.stack([at - missing, np.minimum(at + octets, head) - at, rows], axis=1))
         track.origin = place
         track.initial = (track.initial - missing) % _WORD
         track.shifted = True
@@ -282,9 +308,8 @@ class RowTracker(Tracker):
     def _covered(self, track: Track) -> Covered:
         if track.shifted and self._rules.as_tcpflow:
             return Covered()
-        starts = np.array([place for place, _, _ in track.writes], np.int64)
-        lengths = self._packets.length[np.array([row for _, _, row in track.writes], np.int64)]
-        return Covered.of(starts, lengths)
+        starts, _, rows = track.writes.table().T
+        return Covered.of(starts, self._packets.length[rows])
 
     def _payload(self, row: int, length: int) -> NDArray[np.uint8]:
         start = int(self._packets.payload.starts[row])
@@ -293,10 +318,9 @@ class RowTracker(Tracker):
     def _has(self, track: Track, start: int, row: int, length: int) -> bool:
         octets = self._payload(row, length)
         if track.content is None:
-            at = np.array([place for place, _, _ in track.writes], np.int64)
-            kept = np.array([octets for _, octets, _ in track.writes], np.int64)
-            track.content = pieces(at, kept, self._rules.overlap)
-        known = track.content
+            at, kept, rows = track.writes.table().T
+            track.content = pieces(at, kept, self._rules.overlap), at, rows
+        known, at, rows = track.content
         stop = start + len(octets)
         if not len(known) or stop > known.end[-1]:
             return False
@@ -306,9 +330,8 @@ class RowTracker(Tracker):
         content = np.zeros(len(octets), np.uint8)
         filled = 0
         for begin, end, write in zip(known.start[here], known.end[here], known.segment[here], strict=True):
-            place, _, row = track.writes[write]
             a, b = max(int(begin), start), min(int(end), stop)
-            source = int(self._packets.payload.starts[row]) - place
+            source = int(self._packets.payload.starts[rows[write]] - at[write])
             content[a - start : b - start] = self._octets[source + a : source + b]
             filled += b - a
         if filled < len(octets) and not self._rules.as_tcpflow:
@@ -338,7 +361,8 @@ class EndTracker(RowTracker):
         self._remembered.append(track)
         if len(self._remembered) > _REMEMBERED + 1:
             forgotten = self._remembered.popleft()
-            forgotten.writes, forgotten.content, forgotten.seen = [], None, None
+            forgotten.writes.clear()
+            forgotten.content = forgotten.seen = None
 
 
 class Covered:
