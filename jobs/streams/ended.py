@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,9 +38,13 @@ class Elsewhere:
 
 def find_ends(left: Iterable[tuple[int, Left]], rules: Rules, path: str) -> None:
     """Write when the streams of all groups of buckets ended to a new file; what was left comes with its group."""
-    octets = Path(f"{path}.octets")
-    with failing_as(octets), octets.open("xb") as file:
-        whole = ended_together(_stored(left, file, rules), lambda: _mapped(octets, file), rules)
+    stored = Path(f"{path}.octets")
+    with failing_as(stored), stored.open("xb+", buffering=0) as file:
+
+        def octets(begin: int, end: int) -> NDArray[np.uint8]:
+            return np.frombuffer(os.pread(file.fileno(), end - begin, begin), np.uint8)
+
+        whole = ended_together(_stored(left, file, rules), octets, rules)
     with failing_as(path), Path(path).open("wb") as target:
         whole.write_ipc(target)
 
@@ -49,12 +54,10 @@ def _stored(left: Iterable[tuple[int, Left]], file: IO[bytes], rules: Rules) -> 
     at = 0
     for group, (packets, ended, payload) in left:
         yield left_of(packets, ended, group, at, rules)
-        at += file.write(payload.data)
-
-
-def _mapped(path: Path, file: IO[bytes]) -> NDArray[np.uint8]:
-    file.flush()
-    return np.memmap(path, np.uint8, "r") if file.tell() else np.empty(0, np.uint8)
+        view = payload.data
+        while view:
+            view = view[file.write(view) :]
+        at += len(payload)
 
 
 def leave(pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, path: str) -> str:

@@ -7,7 +7,7 @@ are followed again, apart from others, for what belongs to their streams.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from queries.merging import ORDER
 from queries.streams.follow import Followed, closings_in_turn, odd_flows
 from queries.streams.packets import LENGTH, Packets, grouped, rows_before
 from queries.streams.rules import Rules
+from queries.streams.tracking import OctetsAt
 
 Ints = NDArray[np.int64]
 
@@ -75,22 +76,18 @@ def left_of(left: pl.DataFrame, ended: pl.DataFrame, group: int, octets_at: int,
     )
 
 
-def ended_together(
-    left: Iterable[Left], octets: Callable[[], NDArray[np.uint8]], rules: Rules
-) -> pl.DataFrame:
+def ended_together(left: Iterable[Left], octets: OctetsAt, rules: Rules) -> pl.DataFrame:
     """The places where all streams ended, in the order of the whole; and the :data:`GROUP` of those that were left.
 
     Octets are asked for once all is there that was left.
     """
-    packets, group, elsewhere = _together(list(left), octets)
-    rows = closings_in_turn(packets, rules, rows_before(packets.table, elsewhere))
+    packets, group, elsewhere = _together(list(left))
+    rows = closings_in_turn(packets, rules, rows_before(packets.table, elsewhere), octets)
     ended = packets.table[packets.order[rows]].with_columns(pl.Series(GROUP, group[packets.flow[rows]]))
     return pl.concat([ended, elsewhere]).sort(ORDER)
 
 
-def _together(
-    left: Sequence[Left], octets: Callable[[], NDArray[np.uint8]]
-) -> tuple[Packets, NDArray[np.uint32], pl.DataFrame]:
+def _together(left: Sequence[Left]) -> tuple[Packets, NDArray[np.uint32], pl.DataFrame]:
     """All packets, whose table are their places; the group of each flow; and where other streams ended."""
     places = pl.concat(each.places for each in left)
     order = places.select(pl.arg_sort_by(ORDER)).to_series().to_numpy()
@@ -105,7 +102,7 @@ def _together(
         seq=np.concatenate([each.seq for each in left]),
         flags=np.concatenate([each.flags for each in left]),
         length=length,
-        payload=Slices(octets(), start, start + length),
+        payload=Slices(np.empty(0, np.uint8), start, start + length),
         table=places[order],
     )
     groups = np.array([each.group for each in left], np.uint32).repeat([len(each) for each in sizes])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from queries.streams.packets import FIN, RST, SYN, Packets
 from queries.streams.rules import Rules
-from queries.streams.tracking import EndTracker, RowTracker, Track
+from queries.streams.tracking import EndTracker, OctetsAt, RowTracker, Track
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -123,13 +123,17 @@ def odd_flows(packets: Packets, rules: Rules) -> tuple[Mask, Ints]:
     return odd, closing[closing >= 0]
 
 
-def closings_in_turn(packets: Packets, rules: Rules, ended: Ints) -> Ints:
+def closings_in_turn(packets: Packets, rules: Rules, ended: Ints, octets: OctetsAt) -> Ints:
     """The packets that close streams, as tcpflow has it, of flows in which order decides; no more is kept of them.
 
-    ``ended`` is as in :func:`follow`.
+    ``ended`` is as in :func:`follow`; ``octets`` gives what packets carried, which is elsewhere.
     """
     saved = np.sort(ended - 1)
-    tracker = EndTracker(packets, rules, saves=lambda row: int(np.searchsorted(saved, packets.order[row])))
+
+    def saves(row: int) -> int:
+        return int(np.searchsorted(saved, packets.order[row]))
+
+    tracker = EndTracker(packets, rules, saves=saves, octets=octets)
     rows = np.argsort(packets.order)
     tracker.follow(rows, packets.flow[rows])
     return np.array(tracker.closings, np.int64)

@@ -275,6 +275,10 @@ class Tracker(ABC):
         return not any(last < place + _REMEMBERED < saved for place, _ in ended[:-1])
 
 
+OctetsAt = Callable[[int, int], NDArray[np.uint8]]
+"""Octets from one place of all that packets carried to another."""
+
+
 class RowTracker(Tracker):
     """Follows flows of :class:`Packets`, which are in memory, by their rows."""
 
@@ -283,7 +287,7 @@ class RowTracker(Tracker):
     ) -> None:
         super().__init__(rules, saves=saves)
         self._packets = packets
-        self._octets = packets.payload.data
+        self._octets: OctetsAt = lambda begin, end: packets.payload.data[begin:end]
 
     def follow(self, rows: NDArray[np.int64], flows: NDArray[np.int64]) -> None:
         """Follow rows, each of one of the flows."""
@@ -313,7 +317,7 @@ class RowTracker(Tracker):
 
     def _payload(self, row: int, length: int) -> NDArray[np.uint8]:
         start = int(self._packets.payload.starts[row])
-        return self._octets[start : start + length]
+        return self._octets(start, start + length)
 
     def _has(self, track: Track, start: int, row: int, length: int) -> bool:
         octets = self._payload(row, length)
@@ -332,7 +336,7 @@ class RowTracker(Tracker):
         for begin, end, write in zip(known.start[here], known.end[here], known.segment[here], strict=True):
             a, b = max(int(begin), start), min(int(end), stop)
             source = int(self._packets.payload.starts[rows[write]] - at[write])
-            content[a - start : b - start] = self._octets[source + a : source + b]
+            content[a - start : b - start] = self._octets(source + a, source + b)
             filled += b - a
         if filled < len(octets) and not self._rules.as_tcpflow:
             return False
@@ -342,11 +346,15 @@ class RowTracker(Tracker):
 class EndTracker(RowTracker):
     """Follows flows as tcpflow does, for nothing but where streams end: ``closings`` are the rows that close them.
 
-    What streams hold is let go of once tcpflow has forgotten them: ``tracks`` remains empty.
+    What streams hold is let go of once tcpflow has forgotten them: ``tracks`` remains empty.  ``octets`` gives what
+    packets carried, which is elsewhere.
     """
 
-    def __init__(self, packets: Packets, rules: Rules, *, saves: Callable[[int], int]) -> None:
+    def __init__(
+        self, packets: Packets, rules: Rules, *, saves: Callable[[int], int], octets: OctetsAt
+    ) -> None:
         super().__init__(packets, rules, saves=saves)
+        self._octets = octets
         self.closings: list[int] = []
         self._remembered: deque[Track] = deque()
 
