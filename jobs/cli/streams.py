@@ -118,7 +118,7 @@ def command(
     10.0.0.1, port 1234, to 10.0.0.2, port 80, c1 at the end of the second stream of that name. What is missing in a
     stream is a hole in its file, and a row of gaps.parquet; octets.parquet has a row for each run without a hole, and
     several for long ones. Memory is bounded, whatever the size of the sources, but -e http, --map and --compat tcpflow
-    hold the packets of a connection, and the last what headers say of all flows in which order decides, too.
+    hold the packets of a connection, and the last some numbers of all flows in which order decides, too.
 
     \b
     pcap2arrow streams dataset -o streams/
