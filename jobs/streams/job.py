@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -186,33 +186,40 @@ class Job:
         others = [each for each in found if not each[1].is_last]
         some = batches(others, lambda each: each[1].octets if each[1].unit is None else None, self.sizes.task)
         total = sum_if_known(part.octets for _, part in found)
-        done, parted, proof, of_number = 0, list[Parted](), Proof(len(found)), dict(found)
-        for each in read_batches(self.executor, self.workers, some, task, given_up):
-            done += each.octets
-            parted.append(each)
-            shifted: Callable[[pl.DataFrame], pl.DataFrame] = _unchanged
-            if each.after is not None:
-                number, after = each.after
-                if (unit := of_number[number].unit) is not None:
-                    proof.add(number, unit, after)
-                    shifted = partial(proof.shifts.of_part, number=number)
-            for held in each.fragments:
-                self._take(reading, held, shifted)
-            self.watch(Progress("read", done, total))
-        if not proof.holds:
-            raise MisguessedError
+        read = read_batches(self.executor, self.workers, some, task, given_up)
+        parted, shifts = self._gathered(read, dict(found), reading, total)
         last = [each for each in found if each[1].is_last]
         path = None if in_memory else str(Path(self.outputs.temporary, "fragments.packets"))
         if not reading.apart:
             made = part_packets(last, lambda: reading, parting, path, self.rules, columns)
-            return [*parted, made], found, proof.shifts
+            return [*parted, made], found, shifts
         for number, part in last:
             octets = str(Path(self.outputs.temporary, "fragments.octets"))
             with Spill(parting, None if path is None else Path(path)) as spill:
                 hold_fragments(part.frames(reading), number, octets, self.rules, columns, spill)
             parted.append(Parted(tuple(spill.pieces), (), 0, (), None, tuple(reading.warnings)))
             others.append((number, replace(part, source=partial(of_frame, octets))))
-        return parted, others, proof.shifts
+        return parted, others, shifts
+
+    def _gathered(
+        self, read: Iterable[Parted], found: Mapping[int, Part], reading: Reading, total: int | None
+    ) -> tuple[list[Parted], Shifts]:
+        """What tasks read, with fragments gathered, and how parts that are guesses are shifted."""
+        done, parted, proof = 0, list[Parted](), Proof(len(found))
+        for each in read:
+            done += each.octets
+            parted.append(each)
+            shifted: Callable[[pl.DataFrame], pl.DataFrame] = _unchanged
+            number, after = each.after or (-1, None)
+            if after is not None and (unit := found[number].unit) is not None:
+                proof.add(number, unit, after)
+                shifted = partial(proof.shifts.of_part, number=number)
+            for held in each.fragments:
+                self._take(reading, held, shifted)
+            self.watch(Progress("read", done, total))
+        if not proof.holds:
+            raise MisguessedError
+        return parted, proof.shifts
 
     def _parting(self, found: Sequence[Part], reading: Reading) -> Parting:
         """How flows are parted, so that no bucket takes more memory than it may."""
