@@ -9,6 +9,7 @@ from typing import NoReturn, TypeVar
 
 from jobs.executors import run_all
 from pcap2arrow.conversion.capture import join_parts, scan_part
+from pcap2arrow.conversion.guess import guessed_units
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.conversion.placed import Unit
 from pcap2arrow.conversion.scan import block_count, ranges
@@ -43,6 +44,11 @@ def units(found: Input, executor: Executor, workers: int, octets: int) -> Sequen
     except QuarantineError:
         return ()
     return join_parts(found, before, scans, options).plan.units
+
+
+def guesses(found: Input, octets: int) -> Sequence[Unit]:
+    """The same as guesses, which those who read them have to prove: nothing of the capture is read but some places."""
+    return guessed_units(found, octets) if (stored_octets(found) or 0) > octets else ()
 
 
 def read_batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pcap2arrow.savefile.source import open_source
 from queries.streams.rules import Rules
 from tests import tcp
 from tests.blocks import pcap_header, pcap_record
+from tests.commands import run
 from tests.test_fragments import _cut as in_fragments
 from tests.test_streams_tcpflow import TINY, random_frames
 
@@ -107,3 +109,15 @@ def test_damage_in_the_midst(tmp_path: Path) -> None:
     octets[TINY.task - 50 : TINY.task + 50] = b"\xff" * 100
     source.write_bytes(octets)
     assert _compare(source, tmp_path) > 50
+
+
+def test_what_can_be_read_but_once_is_not_guessed_at(tmp_path: Path) -> None:
+    """Standard input, and a capture that has to be decompressed: the files are those of the capture."""
+    source, packed = tmp_path / "random.pcap", tmp_path / "random.pcap.gz"
+    tcp.write(source, random_frames(1))
+    packed.write_bytes(gzip.compress(source.read_bytes()))
+    files = []
+    for name, word, stdin in (("plain", source, None), ("stdin", "-", source), ("packed", packed, None)):
+        run("streams", word, "-o", tmp_path / name, stdin=stdin)
+        files.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert files[0] == files[1] == files[2] and len(files[0]) > 50

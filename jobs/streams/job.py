@@ -16,7 +16,7 @@ import polars as pl
 
 from jobs.count import checked_filter
 from jobs.executors import run_all
-from jobs.rounds import Numbered, batches, name_lost, read_batches, sum_if_known, units
+from jobs.rounds import Numbered, batches, guesses, name_lost, read_batches, sum_if_known, units
 from jobs.steps import Progress
 from jobs.streams.apart import (
     Answer,
@@ -30,7 +30,6 @@ from jobs.streams.apart import (
 from jobs.streams.api import Sizes, StreamsReport, Watcher, empty
 from jobs.streams.ended import Elsewhere, find_ends_of, leave
 from jobs.streams.tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
-from pcap2arrow.conversion.guess import guessed_units
 from pcap2arrow.errors import ExportError
 from pcap2arrow.reading.api import polars_schema
 from pcap2arrow.tasks import NamedTask
@@ -98,7 +97,7 @@ class Job:
         all_are_needed |= self.rules.gaps != "zero" or bool(self.outputs.contents)
         if all_are_needed:
             return [(exact, False)]
-        guessed = [(partial(guessed_units, octets=octets), True)] if self.workers > 1 else []
+        guessed = [(partial(guesses, octets=octets), True)] if self.workers > 1 else []
         return [*guessed, (exact, True), (exact, False)]
 
     def _reading(self, *, apart: bool = False) -> Reading:
