@@ -244,7 +244,7 @@ def read_pieces(
     for piece in pieces:
         tables.append(piece.read(data[at : at + piece.octets]))
         at += piece.octets
-    table = pl.from_arrow(pa.concat_tables(tables, promote_options="default").combine_chunks())
+    table = pl.from_arrow(pa.concat_tables(tables, promote_options="default"), rechunk=True)
     assert isinstance(table, pl.DataFrame)
     ends = np.cumsum(table[LENGTH].to_numpy(), dtype=np.int64)
     payload = Slices(data, ends - table[LENGTH].to_numpy(), ends)
