@@ -44,6 +44,7 @@ from queries.streams.shifts import MisguessedError, Proof, Shifts
 from queries.streams.spill import ROW, Parting, Piece, Spill, memory
 
 if TYPE_CHECKING:
+    from pcap2arrow.dataset.snapshot import Source as Stamp
     from queries.filters.compiled import Filter
 
 _FILE_BLOCK = 1 << 12
@@ -70,8 +71,10 @@ class Job:
 
         Octets that turn out to be damaged where headers are not are left out, with all of their part: from the start.
         """
+        stamps: dict[str, Stamp] = {}
         for cut, apart in self._ways():
-            found = list(enumerate(parts(self.sources, self._reading(apart=apart), units=cut)))
+            read = parts(self.sources, self._reading(apart=apart), units=cut, stamps=stamps)
+            found = list(enumerate(read))
             if apart and not all(part.source is not None or part.is_last for _, part in found):
                 continue
             try:

@@ -156,27 +156,33 @@ Units = Callable[[Input], Sequence[Unit]]
 
 
 def parts(
-    sources: Iterable[str | os.PathLike[str]], reading: Reading, *, units: Units = lambda found: ()
+    sources: Iterable[str | os.PathLike[str]],
+    reading: Reading,
+    *,
+    units: Units = lambda found: (),
+    stamps: dict[str, Stamp] | None = None,
 ) -> Iterator[Part]:
     """Parts of the sources' packet tables, each to be read when it is called; a part is of one capture.
 
     Frames have the columns asked for, :data:`PLACE` (the capture's place among all) and :data:`TURN` (the greatest time
     so far in the capture, in nanoseconds).  Frames of a capture are in its order.  A capture that a dataset holds
     under two names comes once.  The last part is what fragments in all others make: it is to be read after them.
+    ``stamps`` of captures, by their paths, are from when a job began, and those of others are added.
 
     Raises errors of sources, and UsageError where a dataset has no octets.
     """
     number = 0
+    cut = _Cut(units, {} if stamps is None else stamps)
     for source in sources:
         if is_dataset(source):
             dataset = open_dataset(source)
             live = {each.capture_id: each for each in dataset.snapshot().ordered()}.values()
             for capture in live:
-                yield from _of_live(dataset, capture, number, reading, units)
+                yield from _of_live(dataset, capture, number, reading, cut)
                 number += 1
         else:
             for found in find_captures([source]).captures:
-                yield from _of_input(found, number, reading, units)
+                yield from _of_input(found, number, reading, cut)
                 number += 1
     if reading.fragments is not None:
         yield Part(_of_fragments, reading, 0, is_last=True)
@@ -208,13 +214,13 @@ def _of_fragments(reading: Reading) -> Iterator[pl.DataFrame]:
 
 
 def _of_live(
-    dataset: Dataset, capture: LiveCapture, number: int, reading: Reading, units: Units
+    dataset: Dataset, capture: LiveCapture, number: int, reading: Reading, cut: _Cut
 ) -> Iterator[Part]:
     options = capture.options.split()
     files = [file for file in capture.files if file.table == "packets" and _may_hold(file, reading.times)]
     stored = "frames=stored" in options
     if not stored and "frames=referenced" in options and _wants_octets(dataset, files, reading):
-        yield from _of_input(Input(capture.name, capture.source.path), number, reading, units)
+        yield from _of_input(Input(capture.name, capture.source.path), number, reading, cut)
         return
     if not stored and not _OCTETS.isdisjoint(reading.columns):
         raise UsageError(f"{capture.name}: converted with --frames none: there are no octets of streams")
@@ -348,9 +354,19 @@ def _hold(
     reading.fragments.add(ordered(whole, number, reading.fragments.reads))
 
 
-def _of_input(found: Input, number: int, reading: Reading, units: Units) -> Iterator[Part]:
-    before = stamp(found.path)
-    planned = units(found)
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How captures are cut into units, and what they were like before."""
+
+    units: Units
+    stamps: dict[str, Stamp]
+
+
+def _of_input(found: Input, number: int, reading: Reading, cut: _Cut) -> Iterator[Part]:
+    if found.path not in cut.stamps:
+        cut.stamps[found.path] = stamp(found.path)
+    before = cut.stamps[found.path]
+    planned = cut.units(found)
     for unit in planned:
         size = unit.end - unit.begin.offset
         again = partial(of_capture, found, before)
