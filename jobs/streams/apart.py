@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from jobs.streams.ended import Elsewhere, Left, find_ends
+from jobs.streams.ended import Elsewhere, Unfollowed, find_ends
 from jobs.streams.tasks import SHARE, Outputs, write_bucket
 from pcap2arrow.writing.target import failed, failing_as
 from queries.streams.apart import ASKED, WRITTEN, Questions, Records, bucket_of_left, follow_apart, written
@@ -323,7 +323,7 @@ def memory_of(answered: Answered) -> int:
 def end_together(groups: Sequence[Sequence[Answered]], rules: Rules, path: str) -> None:
     """A round for tcpflow: when the streams of all groups of buckets ended, in a new file, for :func:`finish`."""
 
-    def left() -> Iterator[tuple[int, Left]]:
+    def left() -> Iterator[tuple[int, Unfollowed]]:
         for group, answered in enumerate(groups):
             for questions, data in _asked(answered):
                 assert questions.ended is not None

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from pcap2arrow.writing.target import failing_as
 from queries.streams.apart import left_with_octets
-from queries.streams.ended import GROUP, ended_together, left_of
-from queries.streams.ended import Left as LeftOf
+from queries.streams.ended import GROUP, Left, ended_together, left_of
 from queries.streams.rules import Rules
 from queries.streams.spill import Piece, read_pieces
 
-Left = tuple[pl.DataFrame, pl.DataFrame, NDArray[np.uint8]]
+Unfollowed = tuple[pl.DataFrame, pl.DataFrame, NDArray[np.uint8]]
 """Packets of flows that were left of a bucket, where its other streams ended, and what the packets carried."""
 
 
@@ -36,7 +35,7 @@ class Elsewhere:
         return pl.read_ipc(self.path).filter(pl.col(GROUP).ne_missing(self.group))
 
 
-def find_ends(left: Iterable[tuple[int, Left]], rules: Rules, path: str) -> None:
+def find_ends(left: Iterable[tuple[int, Unfollowed]], rules: Rules, path: str) -> None:
     """Write when the streams of all groups of buckets ended to a new file; what was left comes with its group."""
     stored = Path(f"{path}.octets")
     with failing_as(stored), stored.open("xb+", buffering=0) as file:
@@ -49,7 +48,7 @@ def find_ends(left: Iterable[tuple[int, Left]], rules: Rules, path: str) -> None
         whole.write_ipc(target)
 
 
-def _stored(left: Iterable[tuple[int, Left]], file: IO[bytes], rules: Rules) -> Iterator[LeftOf]:
+def _stored(left: Iterable[tuple[int, Unfollowed]], file: IO[bytes], rules: Rules) -> Iterator[Left]:
     """What was left, with its octets in a file."""
     at = 0
     for group, (packets, ended, payload) in left:
@@ -71,7 +70,7 @@ def leave(pieces: Sequence[Piece], schema: pl.Schema, rules: Rules, path: str) -
 def find_ends_of(paths: Sequence[str], rules: Rules, path: str) -> None:
     """Write when the streams of all buckets ended to a new file, by what these left: each is a group."""
 
-    def left() -> Iterator[tuple[int, Left]]:
+    def left() -> Iterator[tuple[int, Unfollowed]]:
         for group, each in enumerate(paths):
             with Path(each).open("rb") as file:
                 yield group, pickle.load(file)

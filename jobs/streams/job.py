@@ -72,10 +72,13 @@ class Job:
         Octets that turn out to be damaged where headers are not are left out, with all of their part: from the start.
         """
         stamps: dict[str, Stamp] = {}
-        for cut, apart in self._ways():
+        ways = self._ways()
+        while ways:
+            (cut, apart), *ways = ways
             read = parts(self.sources, self._reading(apart=apart), units=cut, stamps=stamps)
             found = list(enumerate(read))
             if apart and not all(part.source is not None or part.is_last for _, part in found):
+                ways = ways[-1:]
                 continue
             try:
                 return self._streams(found, self._reading(apart=apart), tables)
@@ -84,13 +87,14 @@ class Job:
             except SOURCE_ERRORS:
                 if not apart:
                     raise
+                ways = ways[-1:]
             for folder in (self.outputs.temporary, self.outputs.folder):
                 if folder is not None:
                     empty(folder)
-        raise AssertionError("the last way reads any source, from beginning to end")
+        raise AssertionError("the last way reads any source")
 
-    def _ways(self) -> Sequence[tuple[Units, bool]]:
-        """How large captures are cut into units, and whether octets are read apart: one after another, until one does.
+    def _ways(self) -> list[tuple[Units, bool]]:
+        """How large captures are cut into units, and whether octets are read apart; the last way reads any source.
 
         Where units begin is found by a guess, which is proven later, or by a look at all of the capture.
         """
