@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
@@ -12,6 +13,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from jobs.limits import USUAL_LIMITS, Limits
+from jobs.own_process import settle_polars
 from pcap2arrow.errors import QuarantineError, UsageError
 from pcap2arrow.turns import quick_turns
 
@@ -47,6 +49,8 @@ def open_executor(
     """
     if tell_dashboard is not None and scheduler != CLUSTER:
         raise UsageError(f"a dashboard is of the scheduler {CLUSTER}, not of {scheduler}")
+    if scheduler == THREADS or "polars" in sys.modules:
+        settle_polars()
     if scheduler == THREADS:
         workers = workers or processors()
         opened: Executor = ThreadPoolExecutor(workers, thread_name_prefix="worker")
