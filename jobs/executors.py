@@ -13,9 +13,8 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from jobs.limits import USUAL_LIMITS, Limits
-from jobs.own_process import settle_polars
 from pcap2arrow.errors import QuarantineError, UsageError
-from pcap2arrow.turns import quick_turns
+from pcap2arrow.turns import quick_turns, settle_polars
 
 _T = TypeVar("_T")
 
@@ -49,8 +48,6 @@ def open_executor(
     """
     if tell_dashboard is not None and scheduler != CLUSTER:
         raise UsageError(f"a dashboard is of the scheduler {CLUSTER}, not of {scheduler}")
-    if scheduler == THREADS or "polars" in sys.modules:
-        settle_polars()
     if scheduler == THREADS:
         workers = workers or processors()
         opened: Executor = ThreadPoolExecutor(workers, thread_name_prefix="worker")
@@ -94,6 +91,8 @@ def run_all(
     nothing is written any more; ``lost`` may give a result in place of that of a task that kills its workers, and the
     error that says so.
     """
+    if {"numpy", "polars"} <= sys.modules.keys():
+        settle_polars()
     running: deque[tuple[Callable[[], _T], Future[_T]]] = deque()
 
     def first() -> _T:

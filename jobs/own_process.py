@@ -27,45 +27,22 @@ def start_quickly() -> None:
     """Collect garbage seldom, let Polars keep memory, have NumPy start no threads for linear algebra, and hide pandas.
 
     Arrow loads pandas wherever it is installed, only to ask whether values are of its types: half a start more.
-    NumPy is loaded before Polars, see :func:`settle_polars`.  What users may ask of frames of Polars is not loaded,
-    either.  To be called before any of them is loaded; what the user has set counts.
+    What users may ask of frames of Polars is not loaded, either.  To be called before any of them is loaded; what the
+    user has set counts.
     """
     import queries  # noqa: F401  # its namespace comes with Polars, unless that is loaded later
 
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     os.environ.setdefault(*_POLARS_ALLOCATOR)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    for finder in (_HIDDEN, _SETTLED):
-        if finder not in sys.meta_path:
-            sys.meta_path.insert(0, finder)
+    if _HIDDEN not in sys.meta_path:
+        sys.meta_path.insert(0, _HIDDEN)
 
 
 def show_pandas() -> None:
     """Let functions of users import pandas, and Arrow for their sake."""
     if _HIDDEN in sys.meta_path:
         sys.meta_path.remove(_HIDDEN)
-
-
-def settle_polars() -> None:
-    """Have Polars know NumPy before threads of this process ask it for arrays.
-
-    Loaded first, Polars has a stand-in for NumPy, which becomes NumPy when it is first used.  Two threads that are
-    first at once get a TypeError: the stand-in's own table is by then taken for ``numpy._globals``, of the same name.
-    """
-    import numpy as np
-
-    if "polars" in sys.modules:
-        import polars as pl
-
-        pl.Series(np.empty(0))
-
-
-class _Settled:
-    """Has NumPy loaded before Polars is; finds nothing."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == "polars":
-            import numpy  # noqa: F401  # as in settle_polars
 
 
 class _Hidden:
@@ -82,7 +59,6 @@ class _Hidden:
 
 
 _HIDDEN = _Hidden()
-_SETTLED = _Settled()
 
 
 def keep_memory() -> None:

@@ -80,21 +80,6 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     assert loaded & HEAVY == set()
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "from jobs.own_process import start_quickly; start_quickly(); import jobs.streams.tasks",
-        "from jobs.executors import open_executor; open_executor().__enter__(); import polars",
-        "import polars; from jobs.executors import open_executor; open_executor('processes').__enter__()",
-    ],
-)
-def test_polars_knows_numpy_before_threads_use_it(code: str) -> None:
-    """Its stand-in for NumPy fails where two threads use it first, at once."""
-    checked = f"{code}; import numpy, polars._dependencies as known; assert known.numpy is numpy"
-    done = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, cwd=PROJECT)
-    assert done.returncode == 0, done.stderr
-
-
 def test_the_command_loads_pandas_for_functions_of_users_alone(tmp_path: Path) -> None:
     """Arrow does it for every array, where pandas is installed: here is one that can't be loaded."""
     (tmp_path / "pandas.py").write_text("raise RuntimeError('this is pandas')", encoding="utf-8")

@@ -11,6 +11,7 @@ import polars as pl
 
 from pcap2arrow.errors import FilterError, UsageError
 from pcap2arrow.schema import IRREGULAR_HEAD
+from pcap2arrow.turns import settle_polars
 from queries.filters.columns import ColumnPlan
 from queries.filters.compiled import HOST_ORDER_LINK_TYPES, Filter, LinkFilter
 
@@ -194,6 +195,7 @@ class _Heads:
         from queries.filters.machine.frames import Frames, Slices
         from queries.filters.machine.run import run
 
+        settle_polars()
         octets = Slices.of_polars(head)
         length = octets.ends - octets.starts
         limit = np.where(length < IRREGULAR_HEAD, length, _UNLIMITED) if self._apart else length
