@@ -1,15 +1,17 @@
-"""Streams are the same where tasks guess where the units of a capture begin, right or wrong."""
+"""Streams and connections are the same where tasks guess where the units of a capture begin, right or wrong."""
 
 from __future__ import annotations
 
 import gzip
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import pcap2arrow
+from jobs.flows.api import flows
 from jobs.streams.api import TABLES, StreamsReport, write_streams
 from pcap2arrow.conversion.guess import guessed_units
 from pcap2arrow.conversion.scan import scan_range
@@ -62,11 +64,17 @@ def _outcome(
 
 
 def _compare(source: Path, folder: Path, *, as_tcpflow: bool = False) -> int:
-    """The outcome by one worker, who reads the capture as a whole, and by two; how many files there are."""
+    """The outcome by one worker, who reads the capture as a whole, and by two; how many files there are.
+
+    So with connections.
+    """
     report, files, tables = _outcome(source, folder / "1", workers=1, as_tcpflow=as_tcpflow)
     again, same_files, same_tables = _outcome(source, folder / "2", workers=2, as_tcpflow=as_tcpflow)
     assert (again, same_files) == (report, files)
     assert all(one.equals(other) for one, other in zip(tables, same_tables, strict=True))
+    sizes = replace(TINY, memory=1 << 15)  # no connection of more than a hundred packets fits
+    found, same = (flows([source], workers=workers, sizes=sizes) for workers in (1, 2))
+    assert found.connections.equals(same.connections) and found.errors == same.errors
     return len(files)
 
 
@@ -84,6 +92,18 @@ def test_numbers_and_order_are_those_of_the_whole(kind: str, as_tcpflow: bool, t
         pcap2arrow.export(tmp_path / "random.pcap", source, format="pcapng")
     assert len(_begins(source)) >= 3
     assert _compare(source, tmp_path, as_tcpflow=as_tcpflow) > 50
+
+
+def test_only_frame_numbers_tell_the_order(tmp_path: Path) -> None:
+    """A long connection, whose segments come in any order, some of them twice, all of them at one time."""
+    chance = random.Random(2)
+    numbers = [chance.randrange(1500) for _ in range(1500)]
+    frames = [tcp.Segment(1 + 10 * number, b"%10d" % number).frame() for number in numbers]
+    source = tmp_path / "at_once.pcap"
+    records = [pcap_record("<", frame, seconds=_START) for frame in frames]
+    source.write_bytes(pcap_header("<") + b"".join(records))
+    assert len(_begins(source)) >= 3
+    assert _compare(source, tmp_path) == 1
 
 
 def test_a_capture_of_a_capture_that_is_sent(tmp_path: Path) -> None:

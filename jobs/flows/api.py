@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from jobs.flows.tasks import Read
+    from pcap2arrow.dataset.snapshot import Source as Stamp
     from queries.filters.compiled import Filter
     from queries.merging import Run
     from queries.streams.reading import Part, Reading
@@ -167,25 +168,14 @@ class _Job:
     def run(self) -> FoundFlows:
         from jobs.count import checked_filter
         from jobs.flows.tasks import Held, sum_up
-        from jobs.rounds import name_lost, units
-        from queries.flows.packets import COLUMNS, is_flow
-        from queries.streams.reading import Reading, parts
+        from jobs.rounds import name_lost
 
-        reading = Reading(
-            columns=COLUMNS,
-            chosen=self.chosen,
-            where=is_flow(),
-            views=True,
-            defrag=self.defrag,
-            times=self.times,
-        )
-        cut = partial(units, executor=self.executor, workers=self.workers, octets=self.sizes.task)
-        done = self._read(list(parts(self.sources, reading, units=cut)), reading)
+        done = self._read_all()
         warnings = (
             *checked_filter(self.chosen, [read.tally for read in done]),
             *(each for read in done for each in read.notices),
         )
-        buckets: dict[int, list[Held]] = {0: [Held(0, (0, 0, 0), _none())]}
+        buckets: dict[int, list[Held]] = {0: [Held(0, _none())]}
         for bucket, held in (packets for read in done for packets in read.packets):
             buckets.setdefault(bucket, []).append(held)
         most = max(self.sizes.memory // _SUMMED, 1)
@@ -205,11 +195,40 @@ class _Job:
         runs = list(run_all(self.executor, self.workers, tasks, lost=name_lost))
         return FoundFlows(runs, warnings, tuple(error for read in done for error in read.errors))
 
+    def _read_all(self) -> list[Read]:
+        """Packets by bucket; where units of captures begin is guessed, and looked for if that was wrong."""
+        from jobs.rounds import guesses, units
+        from queries.flows.packets import COLUMNS, is_flow
+        from queries.streams.reading import Reading, parts
+        from queries.streams.shifts import MisguessedError
+
+        octets = self.sizes.task
+        exact = partial(units, executor=self.executor, workers=self.workers, octets=octets)
+        guessed = [partial(guesses, octets=octets)] if self.workers > 1 else []
+        stamps: dict[str, Stamp] = {}
+        for cut in (*guessed, exact):
+            reading = Reading(
+                columns=COLUMNS,
+                chosen=self.chosen,
+                where=is_flow(),
+                views=True,
+                defrag=self.defrag,
+                times=self.times,
+            )
+            with suppress(MisguessedError):
+                found = list(parts(self.sources, reading, units=cut, stamps=stamps))
+                return self._read(found, reading)
+        raise AssertionError("what is not guessed is not guessed wrongly")
+
     def _read(self, found: Sequence[Part], reading: Reading) -> list[Read]:
-        """Packets by bucket: of all parts, and of the fragments that these hold."""
+        """Packets by bucket: of all parts, and of the fragments that these hold.
+
+        Raises MisguessedError where units do not begin where they were guessed to.
+        """
         from jobs.flows.tasks import Read, frames, read_packets
         from jobs.rounds import batches, read_batches
         from queries.flows.buckets import Parting
+        from queries.streams.shifts import MisguessedError, Proof
 
         unknown = self.sizes.unknown // _SHARE
         packets = sum(unknown if part.octets is None else part.rows * _ROW for part in found)
@@ -222,21 +241,23 @@ class _Job:
         numbers = count()
 
         def task(some: Sequence[tuple[int, Part]]) -> Callable[[], Read]:
-            each = [part for _, part in some]
-            return partial(read_packets, each, reading.again, parting, path(next(numbers)))
+            return partial(read_packets, some, reading.again, parting, path(next(numbers)))
 
         def given_up(error: str) -> Read:
-            return Read((), (), (error,), (), None)
+            return Read((), (), (error,), (), None, None)
 
         others = [each for each in enumerate(found) if not each[1].is_last]
-        some = batches(others, lambda each: each[1].octets, self.sizes.task)
-        done = []
+        some = batches(others, lambda each: each[1].octets if each[1].unit is None else None, self.sizes.task)
+        done, proof = [], Proof([part.unit for part in found])
         for read in read_batches(self.executor, self.workers, some, task, given_up):
-            done.append(read)
+            shift = proof.add(read.after)
+            done.append(read if shift is None else read.shifted(shift))
             for held in frames(read.fragments):
                 assert reading.fragments is not None
-                reading.fragments.take(held)
-        last = [part for part in found if part.is_last]
+                reading.fragments.take(held if shift is None else shift.of(held))
+        if not proof.holds:
+            raise MisguessedError
+        last = [each for each in enumerate(found) if each[1].is_last]
         return [*done, read_packets(last, lambda: reading, parting, path("fragments"))]
 
 

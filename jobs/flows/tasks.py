@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,11 @@ from queries.flows.packets import by_connection, flow_columns
 from queries.merging import Run, Sorting
 from queries.streams.packets import least_of
 from queries.streams.reading import Part, Reading
+from queries.streams.shifts import Shift
 from queries.streams.spill import in_time_order
 
 if TYPE_CHECKING:
+    from pcap2arrow.conversion.placed import Unit
     from queries.select import Tally
 
 Frame = str | pl.DataFrame
@@ -40,32 +42,53 @@ _SHARE = 4
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """So many packets of one bucket; ``least`` is where the first of them stands in the order of the whole."""
+    """So many packets of one bucket.
+
+    Where they were read before it was known what comes before them, the ``frame`` lacks that ``shift``.
+    """
 
     rows: int
-    least: tuple[int, int, int]
     frame: Frame
+    shift: Shift | None = None
 
     def read(self) -> pl.DataFrame:
         """The packets."""
-        return pl.read_ipc(self.frame) if isinstance(self.frame, str) else self.frame
+        packets = pl.read_ipc(self.frame) if isinstance(self.frame, str) else self.frame
+        return packets if self.shift is None else self.shift.of(packets)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Packets that are parted again; ``least`` is where the first of them stands in the order of the whole."""
+
+    least: tuple[int, int, int]
+    held: Held
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Packets by bucket, fragments that are held back, what was wrong in sources, and what a filter saw of them."""
+    """Packets by bucket, fragments that are held back, what was wrong in sources, and what a filter saw of them.
+
+    ``after`` is the number of a part that was read alone, and what is left of its unit.
+    """
 
     packets: tuple[tuple[int, Held], ...]
     fragments: tuple[Frame, ...]
     errors: tuple[str, ...]
     notices: tuple[str, ...]
     tally: Tally | None
+    after: tuple[int, Unit] | None
+
+    def shifted(self, shift: Shift) -> Read:
+        """The same with a shift of its packets, not of fragments."""
+        packets = ((bucket, replace(held, shift=shift)) for bucket, held in self.packets)
+        return replace(self, packets=tuple(packets))
 
 
 def read_packets(
-    parts: Sequence[Part], begin: Callable[[], Reading], parting: Parting, path: str | None
+    parts: Sequence[tuple[int, Part]], begin: Callable[[], Reading], parting: Parting, path: str | None
 ) -> Read:
-    """The packets of some parts, in memory or in files whose names begin with ``path``."""
+    """The packets of some parts, which have numbers, in memory or in files whose names begin with ``path``."""
     reading = begin()
     found: list[tuple[int, Held]] = []
     numbers = count()
@@ -77,9 +100,9 @@ def read_packets(
         for bucket, packets in parting.of(flow_columns(together)) if len(together) else ():
             for first in range(0, len(packets), _MOST_ROWS):
                 some = packets[first : first + _MOST_ROWS]
-                found.append((bucket, Held(len(some), least_of(some), _kept(some, path, next(numbers)))))
+                found.append((bucket, Held(len(some), _kept(some, path, next(numbers)))))
 
-    for part in parts:
+    for _, part in parts:
         try:
             for frame in part.frames(reading):
                 waiting.append(frame)
@@ -92,7 +115,8 @@ def read_packets(
     released = () if reading.fragments is None else reading.fragments.release()
     fragments = tuple(_kept(each, path, next(numbers)) for each in released)
     tally = None if reading.selection is None else reading.selection.tally
-    return Read(tuple(found), fragments, tuple(reading.errors), tuple(reading.warnings), tally)
+    after = (parts[0][0], reading.after) if len(parts) == 1 and reading.after is not None else None
+    return Read(tuple(found), fragments, tuple(reading.errors), tuple(reading.warnings), tally, after)
 
 
 def sum_up(packets: Sequence[Held], most: int, path: str, *, in_memory: bool) -> Run:
@@ -108,11 +132,12 @@ def sum_up(packets: Sequence[Held], most: int, path: str, *, in_memory: bool) ->
         return sorting.finish()
     rows = max(min(most // _SHARE, _MOST_ROWS), 1)
     for number, some in enumerate(_parted_again(packets, most, path)):
-        if _rows(some) <= most:
-            _sum_up(some, sorting)
+        of_some = [placed.held for placed in some]
+        if _rows(of_some) <= most:
+            _sum_up(of_some, sorting)
             continue
         folding = Folding(f"{path}.acks.{number}", rows, sorting.add)
-        for frame in in_time_order(some, Held.read, rows):
+        for frame in in_time_order(some, lambda placed: placed.held.read(), rows):
             folding.take(frame)
         folding.finish()
     return sorting.finish()
@@ -124,25 +149,28 @@ def _sum_up(packets: Sequence[Held], sorting: Sorting) -> None:
         sorting.add(connections)
 
 
-def _rows(packets: Sequence[Held]) -> int:
+def _rows(packets: Iterable[Held]) -> int:
     return sum(held.rows for held in packets)
 
 
-def _parted_again(packets: Sequence[Held], most: int, path: str) -> Iterator[list[Held]]:
+def _parted_again(packets: Sequence[Held], most: int, path: str) -> Iterator[list[_Placed]]:
     """Packets in smaller buckets, several together if they are small: those that are still too large are long ones."""
     parting = Parting(max(-(-_rows(packets) * 2 // most), _FINE))
     numbers = count()
-    buckets: dict[int, list[Held]] = {}
+    buckets: dict[int, list[_Placed]] = {}
     for held in packets:
         for bucket, some in parting.of(held.read()) if held.rows else ():
-            frame = _kept(some, path, next(numbers))
-            buckets.setdefault(bucket, []).append(Held(len(some), least_of(some), frame))
-    together: list[Held] = []
+            placed = _Placed(least_of(some), Held(len(some), _kept(some, path, next(numbers))))
+            buckets.setdefault(bucket, []).append(placed)
+    together: list[_Placed] = []
+    rows = 0
     for of_bucket in buckets.values():
-        if together and _rows(together) + _rows(of_bucket) > most // _SHARE:
+        more = _rows(placed.held for placed in of_bucket)
+        if together and rows + more > most // _SHARE:
             yield together
-            together = []
+            together, rows = [], 0
         together += of_bucket
+        rows += more
     yield together
 
 

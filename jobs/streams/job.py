@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ from queries.streams.packets import AT, COLUMNS, LENGTH, NAMING, PART, PAYLOAD, 
 from queries.streams.partial import MANY, Partial, Whole
 from queries.streams.reading import Part, Reading, Units, ordered, parts
 from queries.streams.rules import Rules
-from queries.streams.shifts import MisguessedError, Proof, Shifts
+from queries.streams.shifts import MisguessedError, Proof, Shift, Shifts
 from queries.streams.spill import ROW, Parting, Piece, Spill, memory
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Job:
         some = batches(others, lambda each: each[1].octets if each[1].unit is None else None, self.sizes.task)
         total = sum_if_known(part.octets for _, part in found)
         read = read_batches(self.executor, self.workers, some, task, given_up)
-        parted, shifts = self._gathered(read, dict(found), reading, total)
+        parted, shifts = self._gathered(read, [part for _, part in found], reading, total)
         last = [each for each in found if each[1].is_last]
         path = None if in_memory else str(Path(self.outputs.temporary, "fragments.packets"))
         if not reading.apart:
@@ -208,20 +208,16 @@ class Job:
         return parted, others, shifts
 
     def _gathered(
-        self, read: Iterable[Parted], found: Mapping[int, Part], reading: Reading, total: int | None
+        self, read: Iterable[Parted], found: Sequence[Part], reading: Reading, total: int | None
     ) -> tuple[list[Parted], Shifts]:
         """What tasks read, with fragments gathered, and how parts that are guesses are shifted."""
-        done, parted, proof = 0, list[Parted](), Proof(len(found))
+        done, parted, proof = 0, list[Parted](), Proof([part.unit for part in found])
         for each in read:
             done += each.octets
             parted.append(each)
-            shifted: Callable[[pl.DataFrame], pl.DataFrame] = _unchanged
-            number, after = each.after or (-1, None)
-            if after is not None and (unit := found[number].unit) is not None:
-                proof.add(number, unit, after)
-                shifted = partial(proof.shifts.of_part, number=number)
+            shift = proof.add(each.after)
             for held in each.fragments:
-                self._take(reading, held, shifted)
+                self._take(reading, held, shift)
             self.watch(Progress("read", done, total))
         if not proof.holds:
             raise MisguessedError
@@ -238,16 +234,13 @@ class Job:
             expected = known if is_known else max(known, self.sizes.unknown)
         return Parting.into(min(max(-(-expected // self.sizes.bucket), 1), self.sizes.most_buckets))
 
-    def _take(
-        self, reading: Reading, held: str | pl.DataFrame, shifted: Callable[[pl.DataFrame], pl.DataFrame]
-    ) -> None:
+    def _take(self, reading: Reading, held: str | pl.DataFrame, shift: Shift | None) -> None:
         """Gather fragments that a task held: what they make may be of several captures."""
         assert reading.fragments is not None
+        fragments = pl.read_ipc(held) if isinstance(held, str) else held
+        reading.fragments.take(fragments if shift is None else shift.of(fragments))
         if isinstance(held, str):
-            reading.fragments.take(shifted(pl.read_ipc(held)))
             Path(held).unlink()
-        else:
-            reading.fragments.take(shifted(held))
 
     def _put_together(self, buckets: Sequence[tuple[int, list[Piece]]]) -> list[Partial]:
         """The second round: streams of each bucket."""
@@ -348,10 +341,6 @@ class Job:
                     folder / self.outputs.number(Path(whole.partials[bucket].stem).name, stream),
                     folder / name,
                 )
-
-
-def _unchanged(fragments: pl.DataFrame) -> pl.DataFrame:
-    return fragments
 
 
 def _write(whole: Whole, table: str, file: IO[bytes], target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +13,29 @@ from pcap2arrow.conversion.placed import Unit
 from pcap2arrow.savefile.reader import Position
 from queries.streams.packets import PART, TURN
 
+_NEVER = int(np.iinfo(np.int64).min)
+
 
 class MisguessedError(Exception):
     """A unit does not begin where the one before it ended."""
 
 
 @dataclass(frozen=True, slots=True)
+class Shift:
+    """Of a part: how many packets came before its own (``frames``), and the greatest time of these (``turn``)."""
+
+    frames: int
+    turn: int
+
+    def of(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Packets of the part as they are in the whole."""
+        frames = pl.col("frame_number") + pl.lit(self.frames, pl.UInt64)
+        return table.with_columns(frames, pl.max_horizontal(TURN, pl.lit(self.turn, pl.Int64)))
+
+
+@dataclass(frozen=True, slots=True)
 class Shifts:
-    """For each part, by its number: how many packets came before its own, and the greatest time of these."""
+    """Those of all parts, by their numbers."""
 
     frames: NDArray[np.uint64]
     turns: NDArray[np.int64]
@@ -34,32 +50,39 @@ class Shifts:
         turns = np.maximum(table[TURN].to_numpy(), self.turns[part])
         return table.with_columns(pl.Series("frame_number", frames), pl.Series(TURN, turns))
 
-    def of_part(self, table: pl.DataFrame, number: int) -> pl.DataFrame:
-        """The same of packets that are all of one part."""
-        return self.of(table.with_columns(pl.lit(number, pl.UInt32).alias(PART))).drop(PART)
-
 
 class Proof:
-    """Proof that units begin where those before them end, of parts that come in their order; ``shifts`` follow.
+    """Proof that ``units``, one of each part if that is a guess, begin where those before them end; ``shifts`` follow.
 
     Whether it ``holds`` is known at the end.
     """
 
-    def __init__(self, parts: int) -> None:
-        never = np.iinfo(np.int64).min
+    def __init__(self, units: Sequence[Unit | None]) -> None:
         self.holds = True
-        self.shifts = Shifts(np.zeros(parts, np.uint64), np.full(parts, never))
+        self.shifts = Shifts(np.zeros(len(units), np.uint64), np.full(len(units), _NEVER))
+        self._units = units
         self._end: Position | None = None
-        self._packets, self._greatest = 0, never
+        self._packets, self._greatest = 0, _NEVER
 
-    def add(self, number: int, unit: Unit, after: Unit) -> None:
-        """A unit of a capture whose first frame is 1, and what was left of it."""
+    def add(self, read: tuple[int, Unit] | None) -> Shift | None:
+        """The shift of what was read next, in the order of the parts: None, if it was no guess.
+
+        It is told as the number of its part and what was left of the unit, whose first frame was 1.
+        """
+        if read is None:
+            return None
+        number, after = read
+        unit = self._units[number]
+        if unit is None:
+            return None
         if unit.begin == Position(0):
-            self._packets, self._greatest = 0, np.iinfo(np.int64).min
+            self._packets, self._greatest = 0, _NEVER
         elif unit.begin != self._end:
             self.holds = False
-        self.shifts.frames[number], self.shifts.turns[number] = self._packets, self._greatest
+        shift = Shift(self._packets, self._greatest)
+        self.shifts.frames[number], self.shifts.turns[number] = shift.frames, shift.turn
         self._end = after.begin
         self._packets += after.first_frame - 1
         if after.order_before is not None:
             self._greatest = max(self._greatest, after.order_before)
+        return shift
