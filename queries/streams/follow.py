@@ -182,7 +182,8 @@ class _Plain:
         self._flow = np.repeat(np.arange(self._count), np.diff(self._bounds))
         self._of_flow = np.searchsorted(packets.bounds, self._bounds[:-1], side="right") - 1
         self.odd = np.zeros(self._count, np.bool_)
-        opens = (packets.length > 0) | (self._syn & ~self._fin if rules.as_tcpflow else self._syn)
+        ends_at_once = (self._fin | self._rst) & rules.as_tcpflow
+        opens = (packets.length > 0) | (self._syn & ~ends_at_once)
         self.first = self._first_row(opens)
         self._active = self._rows >= self.first[self._flow]
         self._data = np.flatnonzero(self._active & (packets.length > 0))

@@ -137,7 +137,7 @@ class Tracker(ABC):
             if not self._rules.as_tcpflow:
                 track.last = row - 1
             self._close(track, row)
-            if not length and not flags & SYN:
+            if not (length or self._opens(flags)):
                 return
             track = None
         if track is None:
@@ -152,7 +152,7 @@ class Tracker(ABC):
         self._end(track, row, seq, flags, length)
 
     def _opens(self, flags: int) -> bool:
-        return flags & (SYN | FIN) == SYN if self._rules.as_tcpflow else bool(flags & SYN)
+        return flags & (SYN | FIN | RST) == SYN if self._rules.as_tcpflow else bool(flags & SYN)
 
     def _begin(self, flow: int, row: int, seq: int, flags: int) -> Track:
         initial = seq if flags & SYN else (seq - 1) % _WORD
