@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,6 +151,48 @@ def _compare_random_flows(seed: int, tool: str, folder: Path) -> None:
         ours = _ours(folder / "random.pcap", folder / f"ours-{is_parted}", rules, is_parted=is_parted)
         assert ours == theirs
     assert len(ours) > 50
+
+
+def _compare_reports(capture: Path, options: str, sizes: Sizes, tool: str) -> None:
+    """The same files, in folders of one name, and the same of them in the report."""
+    folder, report = capture.parent / "files", capture.parent / "report.xml"
+    theirs = tcpflow.files(tool, capture, folder, *options.split())
+    objects, counts = tcpflow.file_objects(folder / tcpflow.REPORT), tcpflow.counts(folder / tcpflow.REPORT)
+    shutil.rmtree(folder)
+    rules = _rules(options, as_tcpflow=True)
+    write_streams([capture], rules=rules, folder=str(folder), report=str(report), sizes=sizes)
+    assert tcpflow.contents(folder) == theirs
+    assert tcpflow.without_md5(tcpflow.file_objects(report)) == tcpflow.without_md5(objects)
+    assert tcpflow.counts(report) == counts
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_connections_that_memory_has_no_room_for(seed: int, tool: Tool, tmp_path: Path) -> None:
+    """Some are followed a few packets at a time, those in which order decides as a whole."""
+    tcp.write(tmp_path / "random.pcap", random_frames(seed))
+    sizes = replace(TINY, memory=1 << (10, 12)[seed // 4])
+    options = ("", "-m 10", "-b 7", "-m 1000")[seed % 4]
+    _compare_reports(tmp_path / "random.pcap", options, sizes, tool("tcpflow"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "SR:@9",
+        "SR:@9 abc@50",
+        "SR:@9 SR:@9 S:@20 abc@21",
+        "SF:@9 abc@10 R:@13 abc@10",
+        "SR:abc@9 d@13",
+        "S:@9 abc@10 SR:@100000000 x@100000001",
+        "S:@9 abc@10 SF:@100000000 x@100000001",
+        "S:@9 abc@10 S:@100000000 x@100000001",
+    ],
+)
+def test_what_begins_with_its_end(words: str, tool: Tool, tmp_path: Path) -> None:
+    """A SYN with FIN or RST opens no stream, unless it has octets."""
+    tcp.write(tmp_path / "few.pcap", [each.frame() for each in tcp.segments(words)])
+    for sizes in (Sizes(), replace(TINY, memory=1 << 8)):
+        _compare_reports(tmp_path / "few.pcap", "", sizes, tool("tcpflow"))
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -9,7 +9,6 @@ import lzma
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,17 +104,9 @@ def test_files(line: str, capture: Path, tmp_path: Path, tool: Tool) -> None:
     reports = [tmp_path / name / "out" / "report.xml" for name in ("theirs", "ours")]
     assert reports[0].exists() == reports[1].exists()
     if reports[0].exists() and "-FX" not in line:  # without files, tcpflow finds no end of streams
-        assert _without_md5(tcpflow.file_objects(reports[1])) == _without_md5(
+        assert tcpflow.without_md5(tcpflow.file_objects(reports[1])) == tcpflow.without_md5(
             tcpflow.file_objects(reports[0])
         )
-
-
-def _without_md5(objects: Counter[tuple[object, ...]]) -> Counter[tuple[object, ...]]:
-    """tcpflow leaves MD5 out now and then."""
-    found: Counter[tuple[object, ...]] = Counter()
-    for each, count in objects.items():
-        found[each[:3]] += count
-    return found
 
 
 INPUTS = """
@@ -296,7 +287,9 @@ def test_reports_of_random_flows(
     rules = Rules(skip=10 if seed == 1 else SKIP, limit=7 if seed == 2 else None, as_tcpflow=True)
     write_streams([capture], rules=rules, folder="out", report="out/report.xml", workers=2, sizes=TINY)
     theirs, ours, parted = (tmp_path / name / "out" / "report.xml" for name in ("theirs", "ours", "parted"))
-    assert _without_md5(tcpflow.file_objects(ours)) == _without_md5(tcpflow.file_objects(theirs))
+    assert tcpflow.without_md5(tcpflow.file_objects(ours)) == tcpflow.without_md5(
+        tcpflow.file_objects(theirs)
+    )
     assert sum(tcpflow.file_objects(ours).values()) > 90
     assert tcpflow.counts(ours) == tcpflow.counts(theirs)
     assert _without_usage(parted) == _without_usage(ours), "buckets make no difference, in order neither"
@@ -332,7 +325,7 @@ def test_times_are_shifted(capture: Path, tmp_path: Path, tool: Tool) -> None:
     theirs, ours = (
         tcpflow.file_objects(tmp_path / name / "out" / "report.xml") for name in ("theirs", "ours")
     )
-    assert _without_md5(ours) == _without_md5(theirs) and len(ours) > 2
+    assert tcpflow.without_md5(ours) == tcpflow.without_md5(theirs) and len(ours) > 2
 
 
 def _without_usage(report: Path) -> str:
@@ -348,7 +341,7 @@ def _compare_reports(captures: list[CorpusCapture], tool: str, folder: Path, lea
         done = subprocess.run([tool, *words], cwd=here, capture_output=True)
         if done.returncode or capture.name in EXCEPTIONS | OVERFLOWING or not capture.sound:
             continue
-        theirs = _without_md5(tcpflow.file_objects(here / "out" / "report.xml"))
+        theirs = tcpflow.without_md5(tcpflow.file_objects(here / "out" / "report.xml"))
         (here / "ours").mkdir()
         try:
             _ours(words, here / "ours")
@@ -356,7 +349,7 @@ def _compare_reports(captures: list[CorpusCapture], tool: str, folder: Path, lea
             assert not theirs
             continue
         compared += 1
-        if _without_md5(tcpflow.file_objects(here / "ours" / "out" / "report.xml")) != theirs:
+        if tcpflow.without_md5(tcpflow.file_objects(here / "ours" / "out" / "report.xml")) != theirs:
             different.append(capture.name)
     print(f"\nreports of {compared} captures; different: {different or 'none'}")
     assert not different

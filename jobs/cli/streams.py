@@ -117,8 +117,8 @@ def command(
     taken in the order of their times. Files have tcpflow's names: 010.000.000.001.01234-010.000.000.002.00080 from
     10.0.0.1, port 1234, to 10.0.0.2, port 80, c1 at the end of the second stream of that name. What is missing in a
     stream is a hole in its file, and a row of gaps.parquet; octets.parquet has a row for each run without a hole, and
-    several for long ones. Memory is bounded, whatever the size of the sources, but -e http, --map and --compat tcpflow
-    hold the packets of a connection, and the last some numbers of all flows in which order decides, too.
+    several for long ones. Memory is bounded, whatever the size of the sources, but -e http and --map hold the packets
+    of a connection, and --compat tcpflow those of one in which order decides, and some numbers of all such.
 
     \b
     pcap2arrow streams dataset -o streams/

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,7 @@ from pcap2arrow.writing.target import failed, failing_as
 from queries.streams.apart import ASKED, WRITTEN, Questions, Records, bucket_of_left, follow_apart, written
 from queries.streams.bucket import Bucket
 from queries.streams.files import opened_folder
+from queries.streams.folding import UnforeseenError
 from queries.streams.long import LongBucket
 from queries.streams.octets import Source, Taken
 from queries.streams.packets import AT, LENGTH, PART, PAYLOAD, segments
@@ -117,12 +119,13 @@ def lay_out(
     path = Path(outputs.temporary, f"{name}.again")
     found = []
     for number, some in enumerate(parted_again_apart(pieces, schema, path, most, shifts)):
-        stem = f"{name}-{number}"
-        if memory(some) <= most or rules.as_tcpflow:
-            found.append(_lay_out(stem, some, schema, rules, outputs))
-            continue
-        rows = max(most // SHARE // ROW, 1)
-        found.append(_lay_out_long(stem, some, schema, rules, outputs, rows, sources))
+        given = f"{name}-{number}", some, schema, rules, outputs
+        long = None
+        if memory(some) > most and not outputs.index:  # which has lines for all segments
+            rows = max(most // SHARE // ROW, 1)
+            with suppress(UnforeseenError):
+                long = _lay_out_long(*given, rows, sources)
+        found.append(long or _lay_out(*given))
     path.unlink()
     return found
 
@@ -326,8 +329,8 @@ def end_together(groups: Sequence[Sequence[Answered]], rules: Rules, path: str) 
     def left() -> Iterator[tuple[int, Unfollowed]]:
         for group, answered in enumerate(groups):
             for questions, data in _asked(answered):
-                assert questions.ended is not None
-                yield group, (questions.left, questions.ended, questions.left_payload(data))
+                if questions.ended is not None:
+                    yield group, (questions.left, questions.ended, questions.left_payload(data))
 
     find_ends(left(), rules, path)
 

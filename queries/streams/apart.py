@@ -51,7 +51,7 @@ class Questions:
 
     ``asked``, of type :data:`ASKED`, are those of a crowd, then those of the frame's rows, in the order in which they
     are read, and ``place`` says which of them is which.  ``ended`` has the places where the bucket's streams ended, if
-    that decides what becomes of other flows.
+    that decides what becomes of other flows, and was not told yet.
     """
 
     crowd: Crowd
@@ -90,7 +90,7 @@ def follow_apart(
     packets, followed, left = _followed(table, lengths, rules)
     assembly, crowd = lay_out(followed.writes, len(followed.streams), rules)
     bucket = Bucket(packets, followed, assembly, rules)
-    ended = ends(packets, followed) if rules.as_tcpflow else None
+    ended = ends(packets, followed.streams) if rules.as_tcpflow else None
     return bucket, _questions(packets, crowd, table[_left(packets, left)], ended)
 
 
@@ -108,7 +108,7 @@ def left_with_octets(
     lengths = chosen.ends - chosen.starts
     octets = Slices.of_arrow(gather([chosen.data], 0, chosen.starts, lengths)).data
     found = table[rows].with_columns(pl.Series(LENGTH, lengths.astype(np.uint32)))
-    return found, ends(packets, followed), octets
+    return found, ends(packets, followed.streams), octets
 
 
 def _followed(table: pl.DataFrame, payload: Slices, rules: Rules) -> tuple[Packets, Followed, Ints]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,12 +28,13 @@ _LAST = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Flows whose packets are all here, and their streams."""
+    """Flows whose packets are all here, and their streams; of long ones, whose ``known_sums`` are given, but some."""
 
     packets: Packets
     followed: Followed
     assembly: Assembly
     rules: Rules
+    known_sums: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frames: Sequence[pl.DataFrame], rules: Rules) -> Bucket:
@@ -75,6 +76,17 @@ class Bucket:
         kept = np.ones(len(table), np.bool_)
         kept[whole.packets.order[rows]] = False
         return cls.of([table.filter(kept)], rules)
+
+    def sums(self, column: str) -> NDArray[np.int64]:
+        """A column summed over the packets of each stream."""
+        if column in self.known_sums:
+            return self.known_sums[column]
+        streams = self.followed.streams
+        values = self.packets.table[column].to_numpy()[self.packets.order].astype(np.int64)
+        values[self.followed.ignored] = 0
+        summed = np.append(0, np.cumsum(values))
+        sums: NDArray[np.int64] = summed[streams.last + 1] - summed[streams.first]
+        return sums
 
     def opened(self) -> NDArray[np.int64]:
         """The streams that have a file, in the order in which their first octets came."""

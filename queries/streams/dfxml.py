@@ -200,7 +200,6 @@ def _attributes(bucket: Bucket) -> pl.DataFrame:
     packets, streams = bucket.packets, bucket.followed.streams
     first = packets.table[packets.order[streams.first]]
     last = packets.table[packets.order[streams.last]]
-    frame_len, caplen = (_sums(bucket, column) for column in ("frame_len", "caplen"))
     table = pl.DataFrame(
         {
             "startime": _times(first["time"]),
@@ -215,8 +214,8 @@ def _attributes(bucket: Bucket) -> pl.DataFrame:
             "packets": streams.packets,
             "out_of_order_count": streams.out_of_order,
             "violations": streams.violations,
-            "len": frame_len,
-            "caplen": caplen,
+            "len": bucket.sums("frame_len"),
+            "caplen": bucket.sums("caplen"),
         }
     )
 
@@ -239,18 +238,3 @@ def _times(times: pl.Series) -> pl.Series:
     seconds = (nanoseconds // _SECOND * 1000).cast(pl.Datetime("ms"))
     fraction = "." + micros.cast(pl.String).str.zfill(6)
     return seconds.dt.to_string("%Y-%m-%dT%H:%M:%S") + fraction.zip_with(micros > 0, pl.Series([""])) + "Z"
-
-
-def _sums(bucket: Bucket, column: str) -> NDArray[np.int64]:
-    """A column summed over the packets of each stream."""
-    packets, streams = bucket.packets, bucket.followed.streams
-    values = _in_rows(packets, column)
-    values[bucket.followed.ignored] = 0
-    summed = np.append(0, np.cumsum(values))
-    sums: NDArray[np.int64] = summed[streams.last + 1] - summed[streams.first]
-    return sums
-
-
-def _in_rows(packets: Packets, column: str) -> NDArray[np.int64]:
-    values: NDArray[np.int64] = packets.table[column].to_numpy()[packets.order].astype(np.int64)
-    return values

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from queries.filters.machine.frames import Slices
 from queries.merging import ORDER
-from queries.streams.follow import Followed, closings_in_turn, odd_flows
+from queries.streams.follow import Streams, closings_in_turn, odd_flows
 from queries.streams.packets import LENGTH, Packets, grouped, rows_before
 from queries.streams.rules import Rules
 from queries.streams.tracking import OctetsAt
@@ -46,9 +46,9 @@ class Left:
     ended: pl.DataFrame
 
 
-def ends(packets: Packets, followed: Followed) -> pl.DataFrame:
+def ends(packets: Packets, streams: Streams) -> pl.DataFrame:
     """The places of the packets that closed streams in the order of the whole."""
-    closing = followed.streams.closing
+    closing = streams.closing
     return packets.table.select(ORDER)[packets.order[closing[closing >= 0]]]
 
 

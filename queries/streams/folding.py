@@ -39,12 +39,14 @@ class LongTrack(Track):
 
     ``kept`` are where its first packet, its first octets, its closing and its last packet are among those kept, and
     ``runs`` what was written to it since these were noted: places, lengths, rows.  ``extents`` say where notes are.
+    ``sums`` are those of columns over its packets, if they are summed up.
     """
 
     number: int = 0
     kept: dict[str, int] = field(default_factory=dict)
     runs: list[tuple[Ints, Ints, Ints]] = field(default_factory=list)
     extents: list[np.void] = field(default_factory=list)
+    sums: dict[str, int] = field(default_factory=dict)
 
     def drain(self) -> None:
         """Put what was written packet by packet to the rest."""
@@ -55,6 +57,11 @@ class LongTrack(Track):
 
 
 _ROWS = "first", "opening", "closing", "last"
+_SUMMED = "frame_len", "caplen"
+
+
+class UnforeseenError(Exception):
+    """More has to be known of a flow, to follow it as tcpflow does, than is held of what came before."""
 
 
 class _LongTracker(Tracker):
@@ -79,6 +86,30 @@ class _LongTracker(Tracker):
         return self._repeats(track, row)
 
 
+class _TcpflowTracker(_LongTracker):
+    """Follows flows as tcpflow does, where that does not depend on what streams have, or when those of others ended.
+
+    Raises UnforeseenError where it does.
+    """
+
+    def step(self, flow: int, row: int, seq: int, flags: int, length: int) -> None:
+        super().step(flow, row, seq, flags, length)
+        if self.ignored:
+            raise UnforeseenError
+
+    def _shift(self, track: Track, place: int, kept: int, missing: int) -> None:
+        raise UnforeseenError
+
+    def _close(self, track: Track, row: int) -> None:
+        super()._close(track, row)
+        self._ended[track.flow].clear()
+
+    def _is_repeated(self, flow: int, row: int, seq: int, length: int) -> bool:
+        if flow in self._ended:
+            raise UnforeseenError
+        return False
+
+
 @dataclass(slots=True)
 class _Flow:
     """A flow: how many of its packets were followed, and where the last one is among those kept."""
@@ -91,23 +122,28 @@ class _Flow:
 class Folded:
     """Streams in the order of their first packets; their rows are those of ``packets``, in which nothing else is kept.
 
-    ``number`` is that of each stream of the log, ``origin`` the place there of its first octet.
+    ``number`` is that of each stream of the log, ``origin`` the place there of its first octet.  ``sums`` are columns
+    summed over the packets of each, which tcpflow reports.
     """
 
     packets: Packets
     streams: Streams
     number: Ints
     origin: Ints
+    sums: dict[str, Ints]
 
 
 class Folding:
     """Follows packets of :func:`~queries.streams.packets.located`, frame by frame, each after those before it.
 
-    Where headers do not tell whether a packet repeats what a stream said that ended, octets are read from ``sources``.
+    Where headers do not tell whether a packet repeats what a stream said that ended, octets are read from ``sources``;
+    for tcpflow's rules, flows where that is to be told are none that can be followed here.
     """
 
     def __init__(self, rules: Rules, log: WriteLog, sources: Mapping[int, Source]) -> None:
-        self._tracker = _LongTracker(rules, self._is_repeated)
+        kind = _TcpflowTracker if rules.as_tcpflow else _LongTracker
+        self._tracker = kind(rules, self._is_repeated)
+        self._as_tcpflow = rules.as_tcpflow
         self._repeats = Repeats(sources, log, rules.overlap)
         self._skip = rules.skip
         self._base = 0
@@ -122,7 +158,7 @@ class Folding:
         self._kept_count = 0
 
     def take(self, table: pl.DataFrame) -> None:
-        """Follow the next packets, in the order of the whole."""
+        """Follow the next packets, in the order of the whole.  Raises UnforeseenError, see there."""
         ends = np.cumsum(table[LENGTH].to_numpy(), dtype=np.int64)
         nowhere = Slices(np.empty(0, np.uint8), ends - table[LENGTH].to_numpy(), ends)
         packets = grouped(table, nowhere)
@@ -134,6 +170,8 @@ class Folding:
             base = rows.start - self._of_flow[flow].count
             touched += ((track, base) for track in self._follow(flow, packets, rows))
         self._note(packets, touched)
+        if self._as_tcpflow:
+            self._sum_up(packets, touched)
         self._keep(packets, touched, flows)
         self._let_go([track for track, _ in touched if track.closing >= 0])
 
@@ -148,10 +186,12 @@ class Folding:
         """Follow the packets of a flow; the result are the streams that they may have changed."""
         seq, flags, length = packets.seq[rows], packets.flags[rows], packets.length[rows]
         is_special = flags & (SYN | FIN | RST) != 0
-        chosen = np.flatnonzero(is_special | (length > 0))
+        says = is_special | (length > 0)
+        chosen = np.arange(len(says)) if self._as_tcpflow else np.flatnonzero(says)
         row = chosen + self._of_flow[flow].count
         seq, flags, length = seq[chosen], flags[chosen], length[chosen]
         special = np.append(np.flatnonzero(is_special[chosen]), len(row))
+        saying = np.append(np.flatnonzero(says[chosen]), len(row))
         self._packets_here, self._base = packets, rows.start - self._of_flow[flow].count
         self._repeats.offer(Candidates(packets, row, rows.start + chosen))
         tracker = self._tracker
@@ -160,8 +200,10 @@ class Folding:
         following = np.repeat(special, np.diff(np.append(-1, special)))  # the next special one, or itself
         at, most = 0, _FEW
         while at < len(row):
-            stop = min(int(following[at]), at + most)
             track = tracker.open.get(flow)
+            if track is None and (at := int(saying[np.searchsorted(saying, at)])) == len(row):
+                break
+            stop = min(int(following[at]), at + most)
             if stop - at >= _FEW and track is not None and track.end is None:
                 assert isinstance(track, LongTrack)
                 at += self._advance(track, row[at:stop], seq[at:stop], length[at:stop])
@@ -182,20 +224,32 @@ class Folding:
         return found  # type: ignore[return-value]
 
     def _advance(self, track: LongTrack, row: Ints, seq: NDArray[np.uint32], length: Ints) -> int:
-        """Follow segments of an open stream that have no SYN, FIN or RST, up to one of which order decides."""
-        ends = seq + length.astype(np.uint32)
-        expected = np.append(np.uint32(track.expected), ends[:-1])
-        step = (seq - expected).view(np.int32).astype(np.int64)
+        """Follow packets of an open stream that have no SYN, FIN or RST, up to one of which order decides."""
+        has_octets = length > 0
+        sent, silent = np.flatnonzero(has_octets), np.flatnonzero(~has_octets)
+        start, length = seq[sent], length[sent]
+        ends = start + length.astype(np.uint32)
+        expected = np.append(np.uint32(track.expected), ends)  # after so many segments
+        step = _distance(start, expected[:-1])
         place = track.place + np.cumsum(step + np.append(0, length[:-1]))
-        odd = np.flatnonzero((np.abs(step) > self._skip) | (place < track.origin))
-        stop = int(odd[0]) if len(odd) else len(row)
+        is_odd = np.zeros(len(row), np.bool_)
+        is_odd[sent] = (np.abs(step) > self._skip) | (place < track.origin)
+        is_odd[silent] = np.abs(_distance(seq[silent], expected[np.cumsum(has_octets)[silent]])) > self._skip
+        stop = int(is_odd.argmax()) if is_odd.any() else len(row)
         if not stop:
             return 0
-        step, place, length, row = step[:stop], place[:stop], length[:stop], row[:stop]
+        track.last = int(row[stop - 1])
+        sent = sent[: np.searchsorted(sent, stop)]
+        if len(sent):
+            self._write(track, row[sent], step[: len(sent)], place[: len(sent)], length[: len(sent)])
+            track.expected = int(ends[len(sent) - 1])
+        return stop
+
+    def _write(self, track: LongTrack, row: Ints, step: Ints, place: Ints, length: Ints) -> None:
+        """Write segments to a stream at these places, each so far from the one that was expected."""
         if track.opening < 0:
             track.opening = int(row[0])
-        track.last = int(row[-1])
-        track.place, track.expected = int(place[-1] + length[-1]), int(ends[stop - 1])
+        track.place = int(place[-1] + length[-1])
         stored = (step != -1) | (length != 1)  # others are keep-alives: RFC 9293, 3.8.4
         if not stored.all():
             step, place, length, row = step[stored], place[stored], length[stored], row[stored]
@@ -206,7 +260,6 @@ class Folding:
             track.seen.add_all(place, length)
             track.drain()
             track.runs.append((place, length, row))
-        return stop
 
     def _is_repeated(self, track: LongTrack, row: int) -> bool:
         """Whether a stream that ended says what the packet of its flow does that comes next."""
@@ -233,6 +286,17 @@ class Folding:
         of_number = {track.number: track for track, _ in touched}
         for number, extent in zip(added["stream"].tolist(), added, strict=True):
             of_number[number].extents.append(extent)
+
+    def _sum_up(self, packets: Packets, touched: list[tuple[LongTrack, int]]) -> None:
+        """Sum up columns over the packets of streams, all of which are in a row."""
+        for name in _SUMMED:
+            if name not in packets.table.columns:
+                continue
+            sums = np.append(0, np.cumsum(packets.table[name].to_numpy()[packets.order], dtype=np.int64))
+            for track, base in touched:
+                first = max(track.first, self._of_flow[track.flow].count) + base
+                more = int(sums[track.last + base + 1] - sums[first])
+                track.sums[name] = track.sums.get(name, 0) + more
 
     def _keep(self, packets: Packets, touched: list[tuple[LongTrack, int]], flows: list[int]) -> None:
         """Keep the packets that streams begin, open, close and end with, and the last one of each flow.
@@ -269,6 +333,7 @@ class Folding:
         streams, _ = streams_of(ended, 0)
         found = {name: getattr(streams, name) for name in Streams.__dataclass_fields__}
         found |= {name: np.array([track.kept.get(name, -1) for track in ended], np.int64) for name in _ROWS}
+        found |= {name: np.array([track.sums.get(name, 0) for track in ended], np.int64) for name in _SUMMED}
         for name in ("number", "origin"):
             found[name] = np.array([getattr(track, name) for track in ended], np.int64)
         for name, values in found.items():
@@ -292,7 +357,8 @@ class Folding:
         number = np.empty(len(order), np.int64)
         number[taken.pop("number")] = np.arange(len(order))
         origin = taken.pop("origin")
-        return Folded(self._kept_packets(), Streams(**taken), number, origin)
+        sums = {name: taken.pop(name) for name in _SUMMED}
+        return Folded(self._kept_packets(), Streams(**taken), number, origin, sums)
 
     def _kept_packets(self) -> Packets:
         nothing = np.zeros(self._kept_count, np.int64)
@@ -306,6 +372,11 @@ class Folding:
             payload=Slices(np.empty(0, np.uint8), nothing, nothing),
             table=kept,
         )
+
+
+def _distance(seq: NDArray[np.uint32], expected: NDArray[np.uint32]) -> Ints:
+    """Differences of sequence numbers, as :func:`~queries.streams.tracking.signed`."""
+    return (seq - expected).view(np.int32).astype(np.int64)
 
 
 def _noted(table: pl.DataFrame) -> dict[str, NDArray[np.generic]]:

@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from queries.streams.apart import ASKED, Questions, questions, to_be_written
+from queries.streams.apart import ASKED, WRITTEN, Questions, questions, to_be_written
 from queries.streams.assembly import Assembly, lay_out
 from queries.streams.bucket import Bucket
+from queries.streams.ended import ends
 from queries.streams.folding import NO_TIME, Folded, Folding
 from queries.streams.follow import Followed, Writes
 from queries.streams.octets import Source
@@ -23,12 +24,16 @@ Ints = NDArray[np.int64]
 
 @dataclass(slots=True)
 class LongBucket:
-    """Streams whose segments are in a log.  Once its stretches were laid out, it is a bucket without these."""
+    """Streams whose segments are in a log.  Once its stretches were laid out, it is a bucket without these.
+
+    ``none`` are no segments, with their columns.
+    """
 
     folded: Folded
     log: WriteLog
     rules: Rules
     rows: int
+    none: pl.DataFrame
     _runs: list[tuple[Ints, Ints, Ints]] = field(init=False)
     _size: Ints = field(init=False)
 
@@ -46,13 +51,18 @@ class LongBucket:
         rows: int,
         sources: Mapping[int, Source],
     ) -> LongBucket:
-        """Of frames in the order of the whole, whose octets are elsewhere; about so many ``rows`` are in memory."""
+        """Of frames in the order of the whole, whose octets are elsewhere; about so many ``rows`` are in memory.
+
+        Raises UnforeseenError where tcpflow's rules take more.
+        """
         folding = Folding(rules, log, sources)
+        none = pl.DataFrame()
         for frame in frames:
             folding.take(frame)
+            none = frame[:0]
         folded = folding.finish()
         log.close(folded.number)
-        return cls(folded, log, rules, rows)
+        return cls(folded, log, rules, rows, none)
 
     def stretches(self) -> Iterator[tuple[NDArray[np.void], Questions]]:
         """What is to be written to files of streams, stretch by stretch, and what is to be known of octets."""
@@ -66,7 +76,16 @@ class LongBucket:
                 asked[name] = stretch.notes[name][crowd.row]
             notes = stretch.notes[assembly.row]
             writes = to_be_written(assembly, notes["part"], notes["at"])
-            yield writes, questions(crowd, pl.DataFrame(), asked)
+            yield writes, questions(crowd, self.none, asked)
+        if self.rules.as_tcpflow:
+            yield self._ended()
+
+    def _ended(self) -> tuple[NDArray[np.void], Questions]:
+        """Nothing to be written, and where streams ended."""
+        nothing = np.empty(0, np.int64)
+        _, crowd = lay_out(Writes(nothing, nothing, nothing, nothing), len(self.folded.streams), self.rules)
+        ended = ends(self.folded.packets, self.folded.streams)
+        return np.empty(0, WRITTEN), questions(crowd, self.none, np.empty(0, ASKED), ended)
 
     def bucket(self, conflicts: Collection[int] = ()) -> Bucket:
         """The bucket: pieces of streams are their runs of octets without a hole, and segments are left out.
@@ -86,7 +105,7 @@ class LongBucket:
             conflict=np.isin(np.arange(len(streams)), list(conflicts)),
         )
         followed = Followed(streams, Writes(nothing, nothing, nothing, nothing), nothing)
-        return Bucket(self.folded.packets, followed, assembly, self.rules)
+        return Bucket(self.folded.packets, followed, assembly, self.rules, self.folded.sums)
 
     def segments(self) -> Iterator[pl.DataFrame]:
         """The table of segments (see :func:`~queries.streams.tables.segments_table`), in frames, at least one."""
