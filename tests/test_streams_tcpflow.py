@@ -185,6 +185,8 @@ def test_connections_that_memory_has_no_room_for(seed: int, tool: Tool, tmp_path
         "SR:abc@9 d@13",
         "S:@9 abc@10 SR:@100000000 x@100000001",
         "S:@9 abc@10 SF:@100000000 x@100000001",
+        "abc@10 SF:@100000000 x@100000001",
+        "abc@10 SR:@100000000",
         "S:@9 abc@10 S:@100000000 x@100000001",
     ],
 )

@@ -137,7 +137,7 @@ class Tracker(ABC):
             if not self._rules.as_tcpflow:
                 track.last = row - 1
             self._close(track, row)
-            if not (length or self._opens(flags)):
+            if not length and not flags & SYN:
                 return
             track = None
         if track is None:
