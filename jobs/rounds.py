@@ -8,7 +8,6 @@ from functools import partial
 from typing import NoReturn, TypeVar
 
 from jobs.executors import run_all
-from pcap2arrow.conversion.capture import join_parts, scan_part
 from pcap2arrow.conversion.guess import guessed_units
 from pcap2arrow.conversion.options import Options
 from pcap2arrow.conversion.placed import Unit
@@ -30,6 +29,8 @@ def units(found: Input, executor: Executor, workers: int, octets: int) -> Sequen
 
     They are found by a first look at where its records are; where that kills its worker, there are none.
     """
+    from pcap2arrow.conversion.capture import join_parts, scan_part
+
     options = Options(block=octets)
     blocks = block_count(stored_octets(found) or 0, options.block)
     if blocks < 2 or workers < 2:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    import polars as pl
     import pyarrow as pa
 
 VERSION = 1
@@ -220,6 +221,16 @@ def arrow_schema(*, bytes_stored: bool = True, views: bool = False) -> pa.Schema
         if bytes_stored or column.name not in BYTES_COLUMNS
     ]
     return pa.schema(fields, metadata={"pcap2arrow.schema_version": str(VERSION)})
+
+
+@cache
+def polars_schema() -> pl.Schema:
+    """The packet table's columns as Polars names and types them."""
+    import polars as pl
+
+    empty = pl.from_arrow(arrow_schema().empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    return empty.schema
 
 
 @cache

@@ -98,7 +98,7 @@ def _bucket(packets: pl.LazyFrame, overlap: Overlap, limit: int | None) -> Bucke
 
 def _frames(packets: pl.LazyFrame, reading: Reading) -> Iterable[pl.DataFrame]:
     """Frames of the packets that a reading wants, at least one; no others are collected but fragments."""
-    from pcap2arrow.reading.api import polars_schema
+    from pcap2arrow.schema import polars_schema
     from queries.streams.packets import PLACE, TURN
     from queries.streams.reading import columns_read, of_table
 

@@ -265,7 +265,7 @@ def _none() -> pl.DataFrame:
     """No packets, with all columns."""
     import polars as pl
 
-    from pcap2arrow.reading.api import polars_schema
+    from pcap2arrow.schema import polars_schema
     from queries.flows.packets import COLUMNS, flow_columns
     from queries.streams.packets import PLACE, TURN
 

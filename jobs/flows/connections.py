@@ -47,7 +47,7 @@ def _selection(
 ) -> tuple[ConnectionSelection, Reading]:
     import polars as pl
 
-    from pcap2arrow.reading.api import polars_schema
+    from pcap2arrow.schema import polars_schema
     from queries.flows.packets import COLUMNS, flow_columns, is_flow
     from queries.flows.selection import ConnectionSelection, chosen_connections, digest
     from queries.streams.packets import PLACE, TURN

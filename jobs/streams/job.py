@@ -31,7 +31,7 @@ from jobs.streams.api import Sizes, StreamsReport, Watcher, empty
 from jobs.streams.ended import Elsewhere, find_ends_of, leave
 from jobs.streams.tasks import SOURCE_ERRORS, Outputs, Parted, part_packets, put_together
 from pcap2arrow.errors import ExportError
-from pcap2arrow.reading.api import polars_schema
+from pcap2arrow.schema import polars_schema
 from pcap2arrow.tasks import NamedTask
 from pcap2arrow.times import TimeRange
 from pcap2arrow.writing.target import failing_as, open_target

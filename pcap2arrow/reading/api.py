@@ -45,25 +45,16 @@ def scan(source: str | os.PathLike[str], *, version: int | None = None) -> pl.La
     files = whole_files(snapshot.files("packets"))
     paths = [dataset.path_of(file.path) for file in files]
     if not paths:
-        return polars_schema().to_frame().lazy()
+        return schema.polars_schema().to_frame().lazy()
     return pl.scan_parquet(
         paths,
-        schema=polars_schema(),
+        schema=schema.polars_schema(),
         missing_columns="insert",
         extra_columns="ignore",
         hive_partitioning=False,
         glob=False,
         storage_options=polars_options(dataset.url),
     )
-
-
-def polars_schema() -> pl.Schema:
-    """The packet table's columns as Polars names and types them."""
-    import polars as pl
-
-    empty = pl.from_arrow(schema.arrow_schema().empty_table())
-    assert isinstance(empty, pl.DataFrame)
-    return empty.schema
 
 
 def _scan_capture(path: str) -> pl.LazyFrame:
@@ -87,7 +78,7 @@ def _scan_capture(path: str) -> pl.LazyFrame:
             if left == 0:
                 return
 
-    return register_io_source(batches, schema=polars_schema(), is_pure=True)
+    return register_io_source(batches, schema=schema.polars_schema(), is_pure=True)
 
 
 def read_capture(

@@ -152,6 +152,4 @@ def _payload_len(found: pl.Series, missing: NDArray[np.int64]) -> pl.Series:
 
 
 def _type(column: schema.Column) -> pl.DataType:
-    from pcap2arrow.reading.api import polars_schema
-
-    return polars_schema()[column.name]
+    return schema.polars_schema()[column.name]

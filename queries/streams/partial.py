@@ -17,7 +17,6 @@ from typing import IO, Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pcap2arrow.writing.ahead import ahead
@@ -253,6 +252,8 @@ class Whole:
 
     def write(self, table: str, file: IO[bytes]) -> None:
         """Write a table of the whole as Parquet."""
+        import pyarrow.parquet as pq  # here, for none of the workers writes any
+
         if table == HTTP:
             pq.write_table(as_arrow(self._transactions()), file, compression="zstd")
             return
