@@ -38,12 +38,12 @@ def read_packets(parts: Any, *rest: Any) -> Any:
 
 def part_packets(parts: Any, *rest: Any) -> Any:
     """Part packets for streams, unless a poisonous capture is among them."""
-    _swallow(part for _, part in parts)
+    _swallow(parts)
     return _part_packets(parts, *rest)
 
 
 def _swallow(parts: Any) -> None:
-    for part in parts:
+    for _, part in parts:
         POISONS.get(Path(part.name).stem, bool)()
 
 
