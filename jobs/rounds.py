@@ -107,3 +107,8 @@ def batches(items: Sequence[_T], octets: Callable[[_T], int | None], most: int) 
         held += size
     if batch:
         yield batch
+
+
+def batches_of_parts(parts: Sequence[Numbered], most: int) -> Iterator[list[Numbered]]:
+    """The same of parts; of a guessed unit it has to be known what is left behind its end: it is read alone."""
+    return batches(parts, lambda each: each[1].octets if each[1].unit is None else None, most)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from pcap2arrow.errors import UsageError
+from pcap2arrow.schema import polars_schema
 
 if TYPE_CHECKING:
     from queries.streams.bucket import Bucket
@@ -98,7 +99,6 @@ def _bucket(packets: pl.LazyFrame, overlap: Overlap, limit: int | None) -> Bucke
 
 def _frames(packets: pl.LazyFrame, reading: Reading) -> Iterable[pl.DataFrame]:
     """Frames of the packets that a reading wants, at least one; no others are collected but fragments."""
-    from pcap2arrow.schema import polars_schema
     from queries.streams.packets import PLACE, TURN
     from queries.streams.reading import columns_read, of_table
 

@@ -16,6 +16,7 @@ from jobs.limits import USUAL_LIMITS, Limits
 from jobs.sources import found_by_all
 from jobs.streams.api import Sizes
 from pcap2arrow.errors import UsageError
+from pcap2arrow.schema import polars_schema
 from pcap2arrow.tasks import NamedTask
 from pcap2arrow.times import EVER, TimeRange
 
@@ -226,7 +227,7 @@ class _Job:
         Raises MisguessedError where units do not begin where they were guessed to.
         """
         from jobs.flows.tasks import Read, frames, read_packets
-        from jobs.rounds import batches, read_batches
+        from jobs.rounds import batches_of_parts, read_batches
         from queries.flows.buckets import Parting
         from queries.streams.shifts import MisguessedError, Proof
 
@@ -247,7 +248,7 @@ class _Job:
             return Read((), (), (error,), (), None, None)
 
         others = [each for each in enumerate(found) if not each[1].is_last]
-        some = batches(others, lambda each: each[1].octets if each[1].unit is None else None, self.sizes.task)
+        some = batches_of_parts(others, self.sizes.task)
         done, proof = [], Proof([part.unit for part in found])
         for read in read_batches(self.executor, self.workers, some, task, given_up):
             shift = proof.add(read.after)
@@ -265,7 +266,6 @@ def _none() -> pl.DataFrame:
     """No packets, with all columns."""
     import polars as pl
 
-    from pcap2arrow.schema import polars_schema
     from queries.flows.packets import COLUMNS, flow_columns
     from queries.streams.packets import PLACE, TURN
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.export import FilteredExport
 from pcap2arrow.errors import UsageError
 from pcap2arrow.savefile.source import STANDARD_INPUT
+from pcap2arrow.schema import polars_schema
 
 if TYPE_CHECKING:
     from queries.filters.compiled import Filter
@@ -47,7 +48,6 @@ def _selection(
 ) -> tuple[ConnectionSelection, Reading]:
     import polars as pl
 
-    from pcap2arrow.schema import polars_schema
     from queries.flows.packets import COLUMNS, flow_columns, is_flow
     from queries.flows.selection import ConnectionSelection, chosen_connections, digest
     from queries.streams.packets import PLACE, TURN

@@ -16,7 +16,16 @@ import polars as pl
 
 from jobs.count import checked_filter
 from jobs.executors import run_all
-from jobs.rounds import Numbered, batches, guesses, name_lost, read_batches, sum_if_known, units
+from jobs.rounds import (
+    Numbered,
+    batches,
+    batches_of_parts,
+    guesses,
+    name_lost,
+    read_batches,
+    sum_if_known,
+    units,
+)
 from jobs.steps import Progress
 from jobs.streams.apart import (
     Answer,
@@ -190,7 +199,7 @@ class Job:
             return Parted((), (), 0, (error,), None)
 
         others = [each for each in found if not each[1].is_last]
-        some = batches(others, lambda each: each[1].octets if each[1].unit is None else None, self.sizes.task)
+        some = batches_of_parts(others, self.sizes.task)
         total = sum_if_known(part.octets for _, part in found)
         read = read_batches(self.executor, self.workers, some, task, given_up)
         parted, shifts = self._gathered(read, [part for _, part in found], reading, total)
